@@ -1,0 +1,1 @@
+"""Makes jobs, follows them and compares their results."""

@@ -1,0 +1,140 @@
+"""The command ``demo``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from twolane.commandline import option, print_json, say
+from twolane.errors import TwolaneError
+from twolane.registry import SHIPPED_JOBS
+
+if TYPE_CHECKING:
+    from producer.collect import Collected
+    from producer.local import Child
+    from producer.submit import Call
+
+# What the demo reads: the project's own source files.
+SOURCE: Final = Path(__file__).resolve().parents[2]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@option("--fetches", type=click.IntRange(1), default=400, help="Web requests of 50 ms each.")
+@option("--queries", type=click.IntRange(1), default=100, help="Database queries.")
+@option("--concurrency", type=click.IntRange(1), default=100, help="IO jobs at once.")
+@option(
+    "--processes", type=click.IntRange(1, 1024), default=None,
+    help="CPU jobs at once. Default: the cores that may be used.",
+)  # fmt: skip
+@option(
+    "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("twolane-demo.json"),
+    metavar="FILE", help="Where to save the results, as JSON.",
+)  # fmt: skip
+@option("--json", "as_json", is_flag=True, help="Print the results as JSON, too.")
+def demo(
+    fetches: int, queries: int, concurrency: int, processes: int | None, output: Path, as_json: bool
+) -> int:
+    """Everything in one command on this machine.
+
+    Starts a private broker, a web service to fetch from and one worker a lane; runs web requests,
+    file reads, database queries and prime counts; compares what they did.
+
+    \b
+    twolane demo
+    twolane demo --processes 1
+    """
+    return asyncio.run(_demo(fetches, queries, concurrency, processes, output, as_json))
+
+
+async def _demo(
+    fetches: int, queries: int, concurrency: int, processes: int | None, output: Path, as_json: bool
+) -> int:
+    from producer import comparison, story
+    from producer.cli import report
+    from producer.local import Child, LocalFleet, start
+    from producer.submit import submit
+    from twolane import fleet as heartbeats
+    from twolane.broker import connect
+    from twolane.embedded import Embedded
+    from twolane.keys import LANES
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twolane-demo-"))
+        say("starting a broker, a web service and two workers on this machine …")
+        server = stack.enter_context(Embedded.private())
+        client = connect(server.url)
+        io = [
+            f"--concurrency={concurrency}",
+            f"--files-root={SOURCE}",
+            f"--database-url=sqlite:///{folder}/demo.db",
+        ]
+        served = await start(["twolane", "target", "--port=0", "--latency=50ms"], pipe=True)
+        target = Child("target", served)
+        try:
+            async with LocalFleet(server.url, ["--log-level=warning"], grace_seconds=5) as workers:
+                await workers.start("io", *io)
+                await workers.start("cpu", *([f"--processes={processes}"] if processes else []))
+                url = await _url_of(target)
+                await workers.wait_ready(client)
+                slots = {beat.lane: beat.slots for beat in await heartbeats.workers(client)}
+                calls = list(_calls(url, fetches, queries))
+                run = await submit(client, calls, "demo")
+                expected = {lane: sum(call.job.lane == lane for call in calls) for lane in LANES}
+                collected = await report.wait_with_progress(client, run.name, expected, timeout=300)
+        finally:
+            await target.stop(5)
+            await client.aclose()
+    rows = comparison.compare(collected.outcomes)
+    sentences = story.tell(rows, slots)
+    data = report.as_data(collected) | {"slots": slots, "seen": sentences}
+    _save(output, data, collected)
+    if as_json:
+        print_json(data)
+        return report.exit_code(collected)
+    code = report.finish(collected, as_json=False)
+    click.echo()
+    for sentence in sentences:
+        click.echo(sentence)
+    say(f"\nresults saved in {output}")
+    return code
+
+
+def _calls(url: str, fetches: int, queries: int) -> Iterator[Call]:
+    from producer.cli.enqueue import prime_calls
+    from producer.submit import Caller
+    from twolane.registry import Registry
+
+    caller = Caller(Registry.load([SHIPPED_JOBS]))
+    yield from [caller.call("fetch", {"url": url})] * fetches
+    for room in ("twolane", "worker", "producer"):
+        for path in sorted((SOURCE / room).rglob("*.py")):
+            yield caller.call("read_file", {"path": str(path)})
+    yield from [caller.call("query", {"rows": 1000})] * queries
+    # Powers of ten and of two: their prime counts are in the published tables.
+    yield from prime_calls(caller, 100_000_000, 16, "sieve")
+    yield from prime_calls(caller, 2**21, 32, "trial")
+
+
+async def _url_of(target: Child) -> str:
+    assert target.process.stdout is not None
+    line = (await target.process.stdout.readline()).decode()
+    if "http" not in line:
+        raise TwolaneError("the web service of the demo did not start; what it said is above")
+    return line.split()[-1]
+
+
+def _save(output: Path, data: dict[str, Any], collected: Collected) -> None:
+    from producer.cli.runs import as_row
+
+    whole = {**data, "jobs": [as_row(one) for one in collected.outcomes]}
+    try:
+        output.write_text(json.dumps(whole, ensure_ascii=False, default=str), encoding="utf-8")
+    except OSError as error:
+        raise TwolaneError(f"cannot save the results in {output}: {error.strerror}") from None

@@ -1,0 +1,167 @@
+"""What a command says of a run: progress while it goes on, then the comparison."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from producer import comparison, primes
+from producer.cli import tables
+from producer.collect import Collected, follow
+from twolane import fleet
+from twolane.commandline import print_json, say
+from twolane.keys import LANES, Lane
+from twolane.outcome import Outcome
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+FAILED = 4
+# How often the workers are looked for while nothing comes in, s.
+LOOK_SECONDS = 5.0
+
+
+async def wait_with_progress(
+    client: Redis, name: str, expected: Mapping[Lane, int], timeout: float | None
+) -> Collected:
+    """Follow a run to its end, with a bar for each lane where standard error is a terminal.
+
+    ``expected`` is the number of jobs by lane. On Ctrl-C it says that the run goes on.
+    """
+    warn = _Absence(client, expected)
+    try:
+        if not sys.stderr.isatty():
+            return await follow(client, name, timeout=timeout, on_idle=warn)
+        return await _with_bars(client, name, expected, timeout, warn)
+    except asyncio.CancelledError:
+        say(f"\nrun {name} goes on: `twolane runs show {name} --wait`, `twolane cancel {name}`")
+        raise
+
+
+async def _with_bars(
+    client: Redis,
+    name: str,
+    expected: Mapping[Lane, int],
+    timeout: float | None,
+    warn: Callable[[Collected], None],
+) -> Collected:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=tables.console(sys.stderr)) as bars:
+        tasks = {
+            lane: bars.add_task(f"{lane} lane", total=total, rate="")
+            for lane, total in expected.items()
+            if total
+        }
+        began = monotonic()
+
+        def show(collected: Collected) -> None:
+            counts: dict[str, int] = dict.fromkeys(tasks, 0)
+            for one in collected.outcomes:
+                counts[one.lane] = counts.get(one.lane, 0) + 1
+            for lane, task in tasks.items():
+                rate = counts[lane] / max(monotonic() - began, 0.001)
+                bars.update(task, completed=counts[lane], rate=f"{tables.number(rate)} jobs/s")
+
+        return await follow(client, name, timeout=timeout, on_progress=show, on_idle=warn)
+
+
+class _Absence:
+    """Warns once a lane when its jobs wait and no worker serves it."""
+
+    def __init__(self, client: Redis, expected: Mapping[Lane, int]) -> None:
+        self._client = client
+        self._expected = {lane for lane in LANES if expected.get(lane)}
+        self._looked = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, collected: Collected) -> None:
+        if not self._expected or monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = monotonic()
+        self._task = asyncio.create_task(self._look(collected))
+
+    async def _look(self, collected: Collected) -> None:
+        served = {beat.lane for beat in await fleet.workers(self._client)}
+        for lane in sorted(self._expected - served):
+            self._expected.discard(lane)
+            say(f"no {lane} worker is running; start one: `twolane worker {lane}` or `twolane up`")
+
+
+def finish(collected: Collected, as_json: bool) -> int:
+    """Print a run's comparison; returns the exit code: 4 where a job failed."""
+    if as_json:
+        print_json(as_data(collected))
+    else:
+        show(collected)
+    return exit_code(collected)
+
+
+def exit_code(collected: Collected) -> int:
+    return FAILED if any(not one.success for one in collected.outcomes) else 0
+
+
+def as_data(collected: Collected) -> dict[str, Any]:
+    """A run as JSON has it."""
+    outcomes = collected.outcomes
+    return {
+        "run": msgspec.to_builtins(collected.run),
+        "comparison": msgspec.to_builtins(comparison.compare(outcomes)),
+        "primes": [msgspec.to_builtins(check) for check in primes.checks(outcomes)],
+        "failures": [
+            {"error": error, "jobs": count, "example": example}
+            for error, count, example in failures(outcomes)
+        ],
+    }
+
+
+def show(collected: Collected) -> None:
+    """The comparison table, the check of the primes and the failures, on standard output."""
+    out = tables.console()
+    run, outcomes = collected.run, collected.outcomes
+    out.print(f"run {run.name}: {len(outcomes):,} of {run.total:,} jobs", style="bold")
+    if not outcomes:
+        return
+    out.print(tables.comparison(comparison.compare(outcomes)))
+    out.print(tables.LEGEND, style="dim")
+    for check in primes.checks(outcomes):
+        out.print(str(check), style="green" if check.right else None)
+    blocked = {one.function: one.blocked_at for one in outcomes if one.blocked_at}
+    for function, place in blocked.items():
+        out.print(f"{function} blocked the event loop at {tables.plain(place)}", markup=False)
+    found = failures(outcomes)
+    for error, count, example in found:
+        out.print(tables.plain(f"{count:,} × {error}, for example: {example}"), markup=False)
+    if found:
+        out.print(f"`twolane dead list --run {run.name}` shows them all", style="dim")
+
+
+def failures(outcomes: list[Outcome]) -> list[tuple[str, int, str]]:
+    """The kinds of failure, how many of each, and the message of one; the commonest first."""
+    kinds: dict[str, tuple[int, str]] = {}
+    for one in outcomes:
+        if one.success:
+            continue
+        error, message = ("cancelled", one.id) if one.cancelled else ("?", one.id)
+        if one.error is not None:
+            error, message = one.error.type, f"{one.id}: {one.error.message}"
+        count, example = kinds.get(error, (0, message))
+        kinds[error] = (count + 1, example)
+    ordered = sorted(kinds.items(), key=lambda item: -item[1][0])
+    return [(error, count, " ".join(text.split())[:300]) for error, (count, text) in ordered]

@@ -1,0 +1,200 @@
+"""The commands ``runs``, ``runs show`` and ``runs collect``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from producer.cli.types import Duration
+from twolane.commandline import broker_option, json_option, option, print_json, say
+from twolane.keys import LANES, Lane
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from twolane.outcome import Outcome
+    from twolane.runs import Run
+
+FIELDS: Final = (
+    "id", "job", "lane", "status", "try", "worker", "started", "wait_seconds", "run_seconds",
+    "cpu_seconds", "hold_seconds", "memory_bytes", "args", "result", "error",
+)  # fmt: skip
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@option("--limit", type=click.IntRange(1, 10_000), default=20, help="How many, the newest first.")
+@broker_option
+@json_option
+@click.pass_context
+def runs(ctx: click.Context, limit: int, broker: str | None, as_json: bool) -> None:
+    """List, show and collect runs.
+
+    \b
+    twolane runs
+    twolane runs show primes-k3f9x --wait
+    twolane runs collect primes-k3f9x --format csv > results.csv
+    """
+    if ctx.invoked_subcommand is not None:
+        ctx.obj = broker
+        return
+    import msgspec
+
+    from producer.cli import tables
+    from producer.cli.session import with_broker
+    from twolane.runs import latest
+
+    async def work(client: Redis) -> list[Run]:
+        return await latest(client, limit)
+
+    found = with_broker(broker, work)
+    if as_json:
+        print_json([msgspec.to_builtins(run) for run in found])
+        return
+    if not found:
+        say("no runs yet; make one: twolane enqueue primes --wait")
+        return
+    columns = ("run", "created", "state", "jobs", "done", "failed", "cancelled", "to go")
+    rows = [
+        (
+            run.name, tables.ago(run.created_ms), state(run), f"{run.total:,}", f"{run.done:,}",
+            f"{run.failed:,}", f"{run.cancelled:,}", f"{run.waiting:,}",
+        )
+        for run in found
+    ]  # fmt: skip
+    tables.console().print(tables.table(columns, rows, right=3))
+
+
+def state(run: Run) -> str:
+    if not run.sealed:
+        return "enqueuing"
+    return "over" if run.is_over else "going on"
+
+
+@runs.command()
+@click.argument("name")
+@option("--wait", is_flag=True, help="Wait until all of its jobs have settled.")
+@option("--timeout", type=Duration(), default=None, metavar="TIME", help="With --wait: how long.")
+@broker_option
+@json_option
+@click.pass_obj
+def show(
+    group_broker: str | None, name: str, wait: bool, timeout: float | None, broker: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """The comparison of a run: what its jobs did, lane by lane.
+
+    \b
+    twolane runs show primes-k3f9x
+    twolane runs show primes-k3f9x --wait --json
+    """
+    from producer.cli import report
+    from producer.cli.session import with_broker
+    from producer.collect import collect
+    from twolane.runs import get
+
+    async def work(client: Redis) -> int:
+        if wait:
+            run = await get(client, name)
+            # Which lanes it uses is known from what has come; its size bounds either.
+            expected: dict[Lane, int] = dict.fromkeys(LANES, 0 if run.is_over else run.total)
+            collected = await report.wait_with_progress(client, name, expected, timeout)
+        else:
+            collected = await collect(client, name)
+        code = report.finish(collected, as_json)
+        if collected.run.waiting and not as_json:
+            say(f"{collected.run.waiting:,} jobs to go; wait for them with --wait")
+        return code
+
+    return with_broker(broker or group_broker, work)
+
+
+@runs.command()
+@click.argument("name")
+@option(
+    "--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="How to print."
+)
+@option("--output", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
+        help="Where to print to.  Default: standard output.")  # fmt: skip
+@broker_option
+@click.pass_obj
+def collect(
+    group_broker: str | None, name: str, form: str, output: Path | None, broker: str | None
+) -> None:
+    """A run's results, one a line.
+
+    \b
+    twolane runs collect primes-k3f9x > results.jsonl
+    twolane runs collect primes-k3f9x --format csv --output results.csv
+    """
+    from producer.cli.session import with_broker
+    from producer.collect import collect as collect_run
+
+    async def work(client: Redis) -> list[Outcome]:
+        return (await collect_run(client, name)).outcomes
+
+    outcomes = with_broker(broker or group_broker, work)
+    if output is None:
+        write(outcomes, form, sys.stdout)
+        return
+    try:
+        with output.open("w", encoding="utf-8", newline="") as stream:
+            write(outcomes, form, stream)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
+    say(f"{len(outcomes):,} results in {output}")
+
+
+def write(outcomes: Iterable[Outcome], form: str, stream: IO[str]) -> None:
+    """Print outcomes, one a line, as JSON objects or as comma-separated values with a head."""
+    if form == "jsonl":
+        for one in outcomes:
+            stream.write(json.dumps(as_row(one), ensure_ascii=False, default=_encodable) + "\n")
+        return
+    writer = csv.writer(stream)
+    writer.writerow(FIELDS)
+    for one in outcomes:
+        row = as_row(one)
+        writer.writerow([_cell(row[field]) for field in FIELDS])
+
+
+def as_row(one: Outcome) -> dict[str, Any]:
+    status = "done" if one.success else "cancelled" if one.cancelled else "failed"
+    error = None if one.error is None else {"type": one.error.type, "message": one.error.message}
+    return {
+        "id": one.id,
+        "job": one.function,
+        "lane": one.lane,
+        "status": status,
+        "try": one.try_,
+        "worker": one.worker,
+        "started": one.started_ms / 1000,
+        "wait_seconds": one.wait_ms / 1000,
+        "run_seconds": one.run_seconds,
+        "cpu_seconds": one.cpu_seconds,
+        "hold_seconds": one.hold_seconds,
+        "memory_bytes": one.memory_bytes,
+        "args": one.kwargs if not one.args else {"": one.args, **one.kwargs},
+        "result": one.result if one.success else None,
+        "error": error,
+    }
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_encodable)
+    # A spreadsheet runs what begins like a formula; a leading quote makes it text (OWASP, "CSV
+    # Injection").
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def _encodable(value: Any) -> str:
+    """What JSON has no form for: bytes as hexadecimal, dates as they print."""
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,100 @@
+"""Tables and numbers as people read them, on standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from producer.comparison import Row
+
+PLAIN_WIDTH = 160  # columns of a file or a pipe: no row of ours is folded there
+
+
+def console(stream: IO[str] | None = None) -> Console:
+    """A console on ``stream`` (standard output by default), wide where nobody has a window."""
+    file = stream or sys.stdout
+    return Console(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: int = 99) -> Table:
+    """A table whose columns from number ``right`` on hold numbers. Cells are plain text."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for number, name in enumerate(columns):
+        made.add_column(name, justify="right" if number >= right else "left")
+    for row in rows:
+        # Text, not markup: what a job wrote is untrusted.
+        made.add_row(*(Text(plain(cell)) for cell in row))
+    return made
+
+
+def plain(value: object) -> str:
+    """Text that a terminal will not act on: control characters are shown, not sent."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
+
+
+def seconds(value: float) -> str:
+    """Three figures and a unit: 350 µs, 51.2 ms, 3.50 s, 2 min 5 s."""
+    if value >= 100:
+        return f"{int(value // 60)} min {int(value % 60)} s"
+    for factor, unit in ((1, "s"), (1e3, "ms"), (1e6, "µs")):
+        if value * factor >= 1 or unit == "µs":
+            scaled = value * factor
+            if scaled == 0:
+                return "0"
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {unit}"
+    raise AssertionError("unreachable")
+
+
+def size(value: int) -> str:
+    scaled = float(value)
+    for unit in ("B", "KiB", "MiB"):
+        if scaled < 1024:
+            return f"{scaled:.0f} {unit}"
+        scaled /= 1024
+    return f"{scaled:.1f} GiB"
+
+
+def number(value: float) -> str:
+    """Three figures at the least, thousands set apart: 0.52, 51.9, 1,042."""
+    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def ago(ms: int) -> str:
+    return seconds(max(0.0, time.time() - ms / 1000)) + " ago"
+
+
+def comparison(rows: Sequence[Row]) -> Table:
+    """The comparison table of a run."""
+    columns = (
+        "lane", "job", "jobs", "failed", "wall", "jobs/s", "wait p50/p95/p99", "run p50/p95/p99",
+        "CPU time", "cores", "at once", "speed-up",
+    )  # fmt: skip
+    cells = [
+        (
+            row.lane, row.job or "all", f"{row.jobs:,}", f"{row.failed + row.cancelled:,}",
+            seconds(row.wall), number(row.throughput), quantiles(row, "wait"),
+            quantiles(row, "run"), seconds(row.cpu_seconds), number(row.cores),
+            number(row.concurrency), f"{number(row.speedup)}×",
+        )
+        for row in rows
+    ]  # fmt: skip
+    return table(columns, cells, right=2)
+
+
+def quantiles(row: Row, which: str) -> str:
+    values = row.wait if which == "wait" else row.run
+    return " / ".join(seconds(one) for one in (values.p50, values.p95, values.p99))
+
+
+LEGEND = (
+    "wall: first enqueued to last finished · cores: CPU time over the span of the runs · "
+    "at once: mean number of jobs running\n"
+    "speed-up: sum of the run times over wall, that is, over running them one at a time"
+)

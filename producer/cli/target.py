@@ -1,0 +1,86 @@
+"""``twolane target``: run a web service of known latency."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from functools import partial
+
+import click
+
+from producer.cli.types import DURATION, SIZE
+
+option = partial(click.option, show_default=True, show_envvar=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@click.command()
+@option("--host", default="127.0.0.1", help="Address to listen on.")
+@option("--port", default=8080, type=click.IntRange(0, 65535), help="0: any free port.")
+@option("--latency", default="50ms", type=DURATION, help="Wait before each answer.")
+@option(
+    "--p99",
+    default=None,
+    type=DURATION,
+    help="Spread the latency (log-normal): --latency is the median, 1 answer in 100 takes longer "
+    "than this.",
+)
+@option(
+    "--error-rate",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share of requests that are answered with 500.",
+)
+@option("--body-size", default="1kB", type=SIZE, help="Bytes of an answer.")
+@option("--seed", default=None, type=int, help="Draw the same latencies and errors again.")
+def target(
+    host: str,
+    port: int,
+    latency: float,
+    p99: float | None,
+    error_rate: float,
+    body_size: int,
+    seed: int | None,
+) -> None:
+    """Run a web service of known latency, for fetch jobs to wait for.
+
+    \b
+      twolane target --latency 50ms
+      twolane target --port 0 --latency 50ms --p99 200ms --error-rate 0.01
+
+    Any path answers 200 after the latency; /stats counts the requests, /healthz answers at once.
+    It ends at once with Ctrl-C or SIGTERM.
+    """
+    # Loaded here, so that the other commands do not wait for it.
+    from producer import target as service
+
+    try:
+        made = service.Target(latency, p99, error_rate, body_size, seed)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--p99") from None
+    if not _is_loopback(host):
+        click.echo(
+            f"Warning: listening on {host}: other machines may reach this service, "
+            "which asks nobody who they are",
+            err=True,
+        )
+    try:
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    except ImportError:
+        loop_factory = None
+    try:
+        with service.listen(host, port) as bound, asyncio.Runner(loop_factory=loop_factory) as run:
+            run.run(service.serve(made, bound, lambda url: click.echo(f"listening on {url}")))
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; "
+            "choose another with --host or --port (0: any free port)"
+        ) from None

@@ -1,0 +1,43 @@
+"""Says in plain English what a run showed, from its numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from producer.comparison import Row
+
+# Below this share of a core a job waits, above it computes; between the two it does both.
+WAITS_BELOW = 0.3
+COMPUTES_ABOVE = 0.7
+
+
+def tell(rows: Sequence[Row], slots: dict[str, int]) -> list[str]:
+    """One sentence a lane; ``slots`` is how many jobs of a lane could run at once."""
+    lanes = {row.lane: row for row in rows if not row.job}
+    for row in rows:
+        lanes.setdefault(row.lane, row)
+    return [
+        _sentence(lane, lanes[lane], slots.get(lane, 0)) for lane in ("io", "cpu") if lane in lanes
+    ]
+
+
+def _sentence(lane: str, row: Row, slots: int) -> str:
+    share = row.cpu_seconds / row.run_total if row.run_total else 0.0
+    place = "one event loop" if lane == "io" else f"{slots} process{'es' if slots != 1 else ''}"
+    begin = f"The {lane.upper()} lane's {row.jobs:,} jobs ran for {row.run_total:.1f} s in all"
+    if share < WAITS_BELOW:
+        spent = f"and computed for {row.cpu_seconds:.1f} s of it: they waited"
+    elif share > COMPUTES_ABOVE:
+        spent = f"and computed for {row.cpu_seconds:.1f} s of it: they computed"
+    else:
+        spent = f"and computed for {row.cpu_seconds:.1f} s of it: some of both"
+    return f"{begin} {spent}; on {place} they took {row.wall:.1f} s, {_gain(row, lane, slots)}."
+
+
+def _gain(row: Row, lane: str, slots: int) -> str:
+    if row.speedup < 1.2:
+        return "no faster than one at a time"
+    gain = f"{row.speedup:.1f} times faster than one at a time"
+    if lane == "cpu":
+        return f"{gain}, using {row.cores:.1f} cores: computing is bounded by cores"
+    return f"{gain}, with {row.concurrency:.0f} at once: waiting is cheap to overlap"

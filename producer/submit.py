@@ -1,0 +1,105 @@
+"""Makes jobs of calls: all are checked before the first is enqueued."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+
+from twolane import keys, runs, wire
+from twolane.arguments import Signature
+from twolane.errors import PayloadTooLarge, UsageError
+from twolane.keys import Lane
+from twolane.registry import Job, Registry
+from twolane.runs import Run
+from twolane.store import NewJob, Store
+
+NIL = b"\xc0"
+
+
+class Call(NamedTuple):
+    """A job and the arguments that one run of it gets, checked and ready for the wire."""
+
+    job: Job
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+class Caller:
+    """Makes calls of the jobs that a registry knows."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._signatures: dict[str, Signature] = {}
+
+    def signature(self, name: str) -> Signature:
+        """What a job accepts.
+
+        Raises:
+            UnknownJob: no module that was loaded has it.
+        """
+        if name not in self._signatures:
+            self._signatures[name] = Signature(self._registry[name])
+        return self._signatures[name]
+
+    def call(self, name: str, arguments: Mapping[str, Any], *, from_text: bool = False) -> Call:
+        """Check arguments against a job's signature; ``from_text`` reads those of a command line.
+
+        Raises:
+            UnknownJob, BadArguments, NotEncodable: the message names what is wrong.
+        """
+        signature = self.signature(name)
+        args, kwargs = signature.check((), arguments, from_text=from_text)
+        return Call(signature.job, args, kwargs)
+
+
+async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | None = None) -> Run:
+    """Enqueue calls as one run, which is sealed then.
+
+    Raises:
+        UsageError: there is nothing to enqueue, or the run's name is taken.
+        PayloadTooLarge: a call's arguments are over the limit. Nothing was enqueued.
+    """
+    made = list(calls)
+    if not made:
+        raise UsageError("nothing to enqueue")
+    now_ms = time.time_ns() // 1_000_000
+    # Calls repeated with --count share their arguments' object: it is encoded once.
+    encoded = {id(call.kwargs): _encode(call, now_ms) for call in _distinct(made)}
+    run = await runs.create(client, kind, name)
+    store = Store(client)
+    numbered: dict[Lane, list[NewJob]] = {"io": [], "cpu": []}
+    for number, call in enumerate(made):
+        payload = encoded[id(call.kwargs)] + wire.dumps(run.name)
+        numbered[call.job.lane].append(NewJob(runs.job_id(run.name, number), payload))
+    for lane, jobs in numbered.items():
+        if jobs:
+            await store.enqueue_many(keys.QUEUES[lane], jobs, run.name)
+    await runs.seal(client, run.name)
+    return await runs.get(client, run.name)
+
+
+def _distinct(calls: list[Call]) -> Iterable[Call]:
+    return {id(call.kwargs): call for call in calls}.values()
+
+
+def _encode(call: Call, now_ms: int) -> bytes:
+    """A payload but for its last value, the run's name, which is not known yet."""
+    payload = wire.dumps(
+        {
+            "t": None,
+            "f": call.job.name,
+            "a": call.args,
+            "k": call.kwargs,
+            "et": now_ms,
+            "run": None,
+        }
+    )
+    if len(payload) > wire.MAX_PAYLOAD_BYTES:
+        raise PayloadTooLarge(
+            f"job {call.job.name!r}: its arguments take {len(payload):,} bytes; "
+            f"the limit is {wire.MAX_PAYLOAD_BYTES:,}"
+        )
+    return payload.removesuffix(NIL)

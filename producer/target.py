@@ -1,0 +1,150 @@
+"""A web service of known latency, for fetch jobs to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import random
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from aiohttp import web
+
+# Connections that wait to be accepted: a fleet of workers opens all of its own at once.
+BACKLOG: Final = 4096
+# What a standard normal variable exceeds in 1 of 100 cases: its 0.99 quantile.
+Z99: Final = 2.3263478740408408
+
+
+@dataclass
+class Stats:
+    requests: int = 0
+    in_flight: int = 0
+    peak_in_flight: int = 0
+    errors: int = 0
+
+
+class Latency:
+    """Seconds to wait before each answer: ``median``, or spread around it where there is a ``p99``.
+
+    The spread is log-normal, as a service's times are never negative and have a long tail: for
+    median m and standard normal Z, m * exp(sigma * Z) exceeds p99 in 1 of 100 cases if
+    sigma = ln(p99 / m) / z99, with z99 = 2.326… the normal 0.99 quantile (Johnson, Kotz and
+    Balakrishnan, *Continuous Univariate Distributions* 1, 1994, ch. 14).
+
+    Raises:
+        ValueError: ``p99`` is less than ``median``, or ``median`` is 0 with a ``p99``.
+    """
+
+    def __init__(self, median: float, p99: float | None, draw: random.Random) -> None:
+        if p99 is not None and not 0 < median <= p99:
+            raise ValueError(
+                f"a latency of {median:g} s with a 99th percentile of {p99:g} s; "
+                "the latency must be more than 0, and at most that percentile"
+            )
+        self.median = median
+        self.sigma = 0.0 if p99 is None else math.log(p99 / median) / Z99
+        self._draw = draw
+
+    def seconds(self) -> float:
+        if not self.sigma:
+            return self.median
+        return self.median * math.exp(self.sigma * self._draw.gauss(0.0, 1.0))
+
+
+class Target:
+    """Answers any path with 200 and ``body`` after the latency, and with 500 at ``error_rate``.
+
+    ``/healthz`` and ``/stats`` answer at once, and are not counted. With a seed, the n-th request
+    to arrive gets the same latency and outcome in every run.
+    """
+
+    def __init__(
+        self,
+        latency: float,
+        p99: float | None = None,
+        error_rate: float = 0.0,
+        body_size: int = 1000,
+        seed: int | None = None,
+    ) -> None:
+        self.stats = Stats()
+        self._draw = random.Random(seed)
+        self._latency = Latency(latency, p99, self._draw)
+        self._error_rate = error_rate
+        self._body = b"x" * body_size
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/healthz":
+            return web.Response(text="ok\n")
+        if request.path == "/stats":
+            return web.json_response(asdict(self.stats))
+        seconds = self._latency.seconds()
+        fails = self._draw.random() < self._error_rate
+        stats = self.stats
+        stats.requests += 1
+        stats.in_flight += 1
+        stats.peak_in_flight = max(stats.peak_in_flight, stats.in_flight)
+        try:
+            if seconds > 0:
+                await asyncio.sleep(seconds)
+        finally:
+            stats.in_flight -= 1
+        if fails:
+            stats.errors += 1
+            return web.Response(status=500, text="an error, as --error-rate asks for\n")
+        return web.Response(body=self._body)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to ``host``'s first address and ``port`` (0: any free one).
+
+    One address only, so that there is one port to name also where a host has several.
+
+    Raises:
+        OSError: the host is unknown, or the port is taken or not allowed.
+    """
+    family, kind, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def url_of(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def serve(target: Target, bound: socket.socket, ready: Callable[[str], None]) -> None:
+    """Answer on ``bound`` until SIGINT or SIGTERM; ``ready`` gets the URL once it accepts.
+
+    The signal ends it at once: requests that still wait get no answer.
+
+    Raises:
+        OSError: another process listens on the same port.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    # The low-level server: one handler for any path needs no router. For the shutdown's timeout, 0
+    # would mean to wait for ever.
+    runner = web.ServerRunner(web.Server(target.answer), shutdown_timeout=0.01)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, bound, backlog=BACKLOG).start()
+        ready(url_of(bound))
+        await stopping.wait()
+    finally:
+        with contextlib.suppress(TimeoutError):
+            await runner.cleanup()

@@ -1,0 +1,400 @@
+"""``fetch`` against real servers on loopback, and against what would lead it astray."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.test_utils import RawTestServer
+from yarl import URL
+
+from twolane.jobs import web as web_jobs
+from twolane.jobs.addresses import literal_address, why_refused
+from twolane.jobs.web import fetch
+from twolane.jobs.web_client import (
+    AddressRefused,
+    BadStatus,
+    BodyTooLarge,
+    FetchTimedOut,
+    Limits,
+    TooManyRedirects,
+    UrlRefused,
+    get,
+    next_url,
+    open_session,
+)
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Serve = Callable[[Handler], Awaitable[str]]
+
+
+class FakeNames(AbstractResolver):
+    """Answers the n-th question with the n-th list of addresses, then with the last one."""
+
+    def __init__(self, *answers: list[str]) -> None:
+        self.answers = answers
+        self.asked = 0
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        answer = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in answer
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def ctx() -> AsyncIterator[dict[str, Any]]:
+    made: dict[str, Any] = {}
+    await web_jobs.on_startup(made)
+    yield made
+    await web_jobs.on_shutdown(made)
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    async with AsyncExitStack() as stack:
+
+        async def start(handler: Handler) -> str:
+            server = await stack.enter_async_context(RawTestServer(handler))
+            return str(server.make_url("/")).rstrip("/")
+
+        yield start
+
+
+async def hello(request: web.BaseRequest) -> web.StreamResponse:
+    return web.Response(body=b"hello")
+
+
+def redirecting(location: str, status: int = 302) -> Handler:
+    async def redirect(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": location})
+
+    return redirect
+
+
+async def test_an_answer_is_counted_and_hashed(ctx: dict[str, Any], serve: Serve) -> None:
+    base = await serve(hello)
+
+    answer = await fetch(ctx, f"{base}/a?b=c")
+
+    assert answer == {
+        "url": f"{base}/a?b=c",
+        "status": 200,
+        "bytes": 5,
+        "sha256": hashlib.sha256(b"hello").hexdigest(),
+    }
+
+
+async def test_one_session_serves_a_worker_even_without_a_startup_hook(serve: Serve) -> None:
+    base = await serve(hello)
+    ctx: dict[str, Any] = {}
+
+    await asyncio.gather(*(fetch(ctx, base) for _ in range(150)))
+    session = ctx[web_jobs.SESSION]
+    await web_jobs.on_shutdown(ctx)
+
+    assert session.closed
+    assert ctx == {}
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+async def test_a_status_of_400_or_above_fails_the_job(
+    ctx: dict[str, Any], serve: Serve, status: int
+) -> None:
+    async def refuse(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    with pytest.raises(BadStatus, match=str(status)) as failure:
+        await fetch(ctx, await serve(refuse))
+
+    assert failure.value.status == status
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_followed_and_the_last_url_told(
+    ctx: dict[str, Any], serve: Serve, status: int
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return await (hello if request.path == "/there" else redirecting("there", status))(request)
+
+    base = await serve(answer)
+
+    assert (await fetch(ctx, f"{base}/here"))["url"] == f"{base}/there"
+
+
+@pytest.mark.parametrize(("hops", "arrives"), [(5, True), (6, False)])
+async def test_five_redirects_are_followed_and_no_more(
+    ctx: dict[str, Any], serve: Serve, hops: int, arrives: bool
+) -> None:
+    async def count_down(request: web.BaseRequest) -> web.StreamResponse:
+        left = int(request.path[1:])
+        return await (redirecting(f"/{left - 1}") if left else hello)(request)
+
+    base = await serve(count_down)
+
+    if arrives:
+        assert (await fetch(ctx, f"{base}/{hops}"))["url"] == f"{base}/0"
+    else:
+        with pytest.raises(TooManyRedirects, match="more than 5 times"):
+            await fetch(ctx, f"{base}/{hops}")
+
+
+async def test_an_endless_body_is_cut_off(ctx: dict[str, Any], serve: Serve) -> None:
+    ended = asyncio.Event()
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(b"x" * 65536)
+        finally:
+            ended.set()
+
+    with pytest.raises(BodyTooLarge, match="10485760 bytes"):
+        await fetch(ctx, await serve(endless))
+
+    await ended.wait()
+
+
+@pytest.mark.parametrize(("size", "fits"), [(1000, True), (1001, False)])
+async def test_the_limit_of_a_body_is_exact(serve: Serve, size: int, fits: bool) -> None:
+    async def sized(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=b"x" * size)
+
+    base = await serve(sized)
+
+    async with open_session() as session:
+        if fits:
+            assert (await get(session, base, Limits(body_bytes=1000)))["bytes"] == size
+        else:
+            with pytest.raises(BodyTooLarge):
+                await get(session, base, Limits(body_bytes=1000))
+
+
+async def test_a_compressed_body_counts_as_what_it_unpacks_to(
+    ctx: dict[str, Any], serve: Serve
+) -> None:
+    packed = zlib.compress(bytes(20 * 1024 * 1024))
+    assert len(packed) < 100_000
+
+    async def bomb(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=packed, headers={"Content-Encoding": "deflate"})
+
+    with pytest.raises(BodyTooLarge):
+        await fetch(ctx, await serve(bomb))
+
+
+async def test_a_server_that_never_answers_is_given_up(serve: Serve) -> None:
+    never = asyncio.Event()
+
+    async def hang(request: web.BaseRequest) -> web.StreamResponse:
+        await never.wait()
+        return web.Response()
+
+    base = await serve(hang)
+
+    async with open_session() as session:
+        with pytest.raises(FetchTimedOut, match=r"no whole answer within 0\.05 s"):
+            await get(session, base, Limits(total_seconds=0.05))
+    never.set()
+
+
+async def test_a_refused_connection_is_the_librarys_error(ctx: dict[str, Any]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+
+    with pytest.raises(aiohttp.ClientConnectorError, match=str(port)):
+        await fetch(ctx, f"http://127.0.0.1:{port}/")
+
+
+async def test_no_proxy_is_taken_from_the_environment(
+    ctx: dict[str, Any], serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1/")
+
+    assert (await fetch(ctx, await serve(hello)))["status"] == 200
+
+
+async def test_no_cookie_is_kept_between_jobs(ctx: dict[str, Any], serve: Serve) -> None:
+    async def bake(request: web.BaseRequest) -> web.StreamResponse:
+        status = 400 if "Cookie" in request.headers else 200
+        return web.Response(status=status, headers={"Set-Cookie": "a=b"})
+
+    base = (await serve(bake)).replace("127.0.0.1", "localhost")
+
+    await fetch(ctx, base)
+    assert (await fetch(ctx, base))["status"] == 200
+
+
+async def test_a_password_stays_out_of_answers_and_errors(
+    ctx: dict[str, Any], serve: Serve
+) -> None:
+    async def ask(request: web.BaseRequest) -> web.StreamResponse:
+        known = request.headers.get("Authorization") == "Basic bWU6czNjcmV0"  # base64 of me:s3cret
+        return web.Response(status=200 if known and request.path == "/" else 403)
+
+    base = (await serve(ask)).replace("http://", "http://me:s3cret@")
+
+    answer = await fetch(ctx, f"{base}/")
+    with pytest.raises(BadStatus) as failure:
+        await fetch(ctx, f"{base}/other")
+
+    assert "s3cret" not in str(answer)
+    assert "s3cret" not in str(failure.value)
+
+
+REFUSED_HOSTS = {
+    "169.254.169.254": "link-local",
+    "169.254.0.1": "link-local",
+    "2852039166": "link-local",  # 169.254.169.254 in decimal,
+    "0xa9fea9fe": "link-local",  # in hexadecimal,
+    "0xa9.0xfe.0xa9.0xfe": "link-local",  # by parts,
+    "0251.0376.0251.0376": "link-local",  # in octal,
+    "169.16689662": "link-local",  # and in two parts
+    "169.254.169.254.": "link-local",
+    "[::ffff:169.254.169.254]": "link-local",
+    "[::ffff:a9fe:a9fe]": "link-local",
+    "[::169.254.169.254]": "link-local",
+    "[64:ff9b::a9fe:a9fe]": "link-local",
+    "[2002:a9fe:a9fe::1]": "link-local",
+    "[fe80::1]": "link-local",
+    "[febf::1]": "link-local",
+    "[fd00:ec2::254]": "metadata",
+    "[fd00:0ec2:0:0::0254]": "metadata",
+    "[fd20:ce::254]": "metadata",
+    "100.100.100.200": "metadata",
+    "168.63.129.16": "metadata",
+    "0.0.0.0": "unspecified",
+    "0": "unspecified",
+    "[::]": "unspecified",
+    "[::ffff:0.0.0.0]": "unspecified",
+    "224.0.0.1": "multicast",
+    "[ff02::1]": "multicast",
+    "255.255.255.255": "broadcast",
+}
+
+
+@pytest.mark.parametrize(("host", "reason"), REFUSED_HOSTS.items())
+async def test_a_refused_address_is_refused_however_it_is_spelled(
+    ctx: dict[str, Any], host: str, reason: str
+) -> None:
+    with pytest.raises(AddressRefused, match=f"is a {reason} address"):
+        await fetch(ctx, f"http://{host}:9/latest/meta-data/")
+
+
+@pytest.mark.parametrize("host", REFUSED_HOSTS)
+async def test_a_redirect_to_a_refused_address_is_refused(
+    ctx: dict[str, Any], serve: Serve, host: str
+) -> None:
+    with pytest.raises(AddressRefused):
+        await fetch(ctx, await serve(redirecting(f"http://{host}:9/")))
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/", "data:,x", "http://[::1"]
+)
+async def test_a_redirect_to_no_web_address_is_refused(
+    ctx: dict[str, Any], serve: Serve, location: str
+) -> None:
+    with pytest.raises(UrlRefused):
+        await fetch(ctx, await serve(redirecting(location)))
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1%1", "::ffff:169.254.169.254"])
+async def test_a_name_that_resolves_to_a_refused_address_is_refused(address: str) -> None:
+    async with open_session(FakeNames([address])) as session:
+        with pytest.raises(AddressRefused, match=r"internal\.example"):
+            await get(session, "http://internal.example:9/")
+
+
+async def test_of_a_name_with_several_addresses_only_allowed_ones_are_used(serve: Serve) -> None:
+    port = URL(await serve(hello)).port
+    names = FakeNames(["169.254.169.254", "127.0.0.1", "fd00:ec2::254"])
+
+    async with open_session(names) as session:
+        answer = await get(session, f"http://mixed.example:{port}/")
+
+    assert answer["status"] == 200
+
+
+async def test_a_name_that_rebinds_is_connected_where_it_was_checked(serve: Serve) -> None:
+    port = URL(await serve(hello)).port
+    names = FakeNames(["127.0.0.1"], ["169.254.169.254"])
+
+    async with open_session(names) as session:
+        answer = await get(session, f"http://rebinding.example:{port}/")
+        assert (answer["status"], names.asked) == (200, 1)  # no second question to differ on
+
+        # When the name is asked for anew, its new address is checked as well.
+        with pytest.raises(AddressRefused):
+            await get(session, "http://rebinding.example:9/")
+
+
+async def test_a_name_behind_a_redirect_is_checked_too(serve: Serve) -> None:
+    base = await serve(redirecting("http://internal.example:9/"))
+
+    async with open_session(FakeNames(["169.254.169.254"])) as session:
+        with pytest.raises(AddressRefused):
+            await get(session, base)
+
+
+def test_no_redirect_leads_from_https_to_http() -> None:
+    start = URL("https://me:s3cret@example.com/a")
+
+    assert next_url(start, "/b") == URL("https://me:s3cret@example.com/b")
+    assert next_url(URL("http://example.com/"), "https://example.com/").scheme == "https"
+    with pytest.raises(UrlRefused, match="from https to http") as refusal:
+        next_url(start, "http://example.com/a")
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "fd00::1", "1.1.1.1"]
+)
+def test_loopback_private_and_public_addresses_are_allowed(host: str) -> None:
+    assert why_refused(ip_address(host)) is None
+
+
+@pytest.mark.parametrize("name", ["localhost", "example.com", "1.example", "0x.example"])
+def test_a_name_is_no_literal_address(name: str) -> None:
+    assert literal_address(name) is None
+
+
+@pytest.mark.parametrize("url", ["http://a", "HTTPS://a/b", "hTTp://a"])
+def test_the_annotation_takes_http_and_https_in_any_case(url: str) -> None:
+    assert msgspec.convert(url, web_jobs.Url) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a.example", "ftp://a", "file:///etc/passwd", " http://a", "xhttp://a", 7]
+)
+def test_the_annotation_refuses_other_schemes(url: object) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(url, web_jobs.Url)

@@ -1,0 +1,194 @@
+"""Checks a job's arguments against its function's signature and annotations.
+
+The producer checks before it enqueues; the worker converts what arrived (MessagePack has no tuples
+and no dataclasses) to what the annotations ask for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from twolane import wire
+from twolane.errors import BadArguments, NotEncodable
+from twolane.registry import Job
+
+# Types that arrive from the wire as they left: nothing to convert on the worker.
+PLAIN: Final = frozenset({int, float, str, bool, bytes, list, dict, Any, None, type(None)})
+MAX_SHOWN: Final = 80
+
+
+class Signature:
+    """What one job's function accepts, ``ctx`` left out."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        signature = inspect.signature(job.function)
+        parameters = list(signature.parameters.values())
+        if job.wants_ctx:
+            parameters = parameters[1:]
+        self.signature = signature.replace(parameters=parameters)
+        try:
+            hints = typing.get_type_hints(job.function, include_extras=True)
+        except Exception:
+            # Annotations that name what only a type checker imports: they cannot be checked here.
+            hints = {}
+        self.types = {p.name: hints[p.name] for p in parameters if p.name in hints}
+        self.must_convert = any(not _is_plain(kind) for kind in self.types.values())
+
+    def check(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], *, from_text: bool = False
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Bind and check arguments; returns them as the payload carries them.
+
+        With ``from_text`` a value that is text, from a command line, is read as its parameter's
+        type asks for.
+
+        Raises:
+            BadArguments: one is missing, unknown or of another type; the message names it.
+            NotEncodable: one has no form on the wire.
+        """
+        bound = self._bind(args, kwargs)
+        for name, value in bound.arguments.items():
+            kind = self.types.get(name, Any)
+            parameter = self.signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                bound.arguments[name] = tuple(
+                    self._convert(name, one, kind, from_text) for one in value
+                )
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                bound.arguments[name] = {
+                    key: self._convert(key, one, kind, from_text) for key, one in value.items()
+                }
+            else:
+                bound.arguments[name] = self._convert(name, value, kind, from_text)
+        return self._as_keywords(bound)
+
+    def receive(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], Mapping[str, Any]]:
+        """What to call the function with, of what arrived.
+
+        Raises:
+            BadArguments: what arrived does not fit the signature.
+        """
+        if not self.must_convert:
+            return args, kwargs
+        bound = self._bind(args, kwargs)
+        for name, value in bound.arguments.items():
+            if name in self.types and self.signature.parameters[name].kind not in (
+                inspect.Parameter.VAR_POSITIONAL,
+                inspect.Parameter.VAR_KEYWORD,
+            ):
+                bound.arguments[name] = self._convert(name, value, self.types[name], False)
+        return bound.args, bound.kwargs
+
+    def __str__(self) -> str:
+        """The call as help and errors show it: ``count_primes(low: int, high: int, …)``."""
+        parts = []
+        for parameter in self.signature.parameters.values():
+            kind = self.types.get(parameter.name)
+            part = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))
+            part += f": {type_name(kind)}" if kind is not None else ""
+            if parameter.default is not parameter.empty:
+                part += f" = {shown(parameter.default)}"
+            parts.append(part)
+        return f"{self.job.name}({', '.join(parts)})"
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        try:
+            return self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadArguments(f"job {self.job.name!r}: {error}; it takes {self}") from None
+
+    def _convert(self, name: str, value: Any, kind: Any, from_text: bool) -> Any:
+        if from_text and isinstance(value, str):
+            value = _read(value, kind)
+        try:
+            converted = msgspec.convert(value, kind, strict=not from_text, builtin_types=())
+        except msgspec.ValidationError as error:
+            raise BadArguments(
+                f"job {self.job.name!r}: parameter {name!r}: got {shown(value)}: {error} "
+                f"(it is declared as {type_name(kind)})"
+            ) from None
+        except (TypeError, RecursionError):
+            return value  # an annotation that msgspec does not know: nothing to check against
+        return converted
+
+    def _as_keywords(self, bound: inspect.BoundArguments) -> tuple[list[Any], dict[str, Any]]:
+        """By name where the signature allows it: readable in a payload, and safe to reorder."""
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        spread = any(
+            self.signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+            for name in bound.arguments
+        )
+        for name, value in bound.arguments.items():
+            parameter = self.signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                args += value
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                kwargs.update(value)
+            elif parameter.kind is parameter.POSITIONAL_ONLY or (
+                spread and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            ):
+                args.append(value)
+            else:
+                kwargs[name] = value
+        for name, value in bound.arguments.items():
+            try:
+                wire.dumps(value)
+            except NotEncodable as error:
+                raise NotEncodable(f"job {self.job.name!r}: parameter {name!r}: {error}") from None
+        return args, kwargs
+
+
+def _is_plain(kind: Any) -> bool:
+    try:
+        return kind in PLAIN
+    except TypeError:
+        return False
+
+
+def _read(text: str, kind: Any) -> Any:
+    """A value from a command line: text where text is asked for, else JSON where it is JSON."""
+    if _wants_text(kind):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        pass
+    try:
+        return int(text)  # 10_000_000, which JSON does not know
+    except ValueError:
+        return text
+
+
+def _wants_text(kind: Any) -> bool:
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is typing.Literal:
+        return all(isinstance(one, str) for one in typing.get_args(kind))
+    return kind is str
+
+
+def type_name(kind: Any) -> str:
+    """A type as a person writes it: ``int``, ``'sieve' or 'trial'``, ``date | None``."""
+    if typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(repr(one) for one in typing.get_args(kind))
+    if kind is type(None):
+        return "None"
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: its repr, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

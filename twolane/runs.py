@@ -1,0 +1,163 @@
+"""Runs: what was enqueued together, how far it has come, and the outcomes as they arrive."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from twolane import keys, outcome
+from twolane.errors import UnknownRun, UsageError
+from twolane.outcome import Outcome
+from twolane.store import RUN_TTL_SECONDS
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+LETTERS: Final = "abcdefghjkmnpqrstvwxyz23456789"  # none that is mistaken for another
+READ_BATCH: Final = 1_000
+
+
+class Run(msgspec.Struct):
+    """A run as the broker knows it now. ``sealed`` says that nothing more will be enqueued."""
+
+    name: str
+    kind: str
+    created_ms: int
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    sealed: bool = False
+
+    @property
+    def settled(self) -> int:
+        return self.done + self.failed + self.cancelled
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not settled: waiting, running, or due for another try."""
+        return max(0, self.total - self.settled)
+
+    @property
+    def is_over(self) -> bool:
+        return self.sealed and self.settled >= self.total
+
+
+def job_id(run: str, number: int) -> str:
+    """The id of a run's job; jobs that are due at once are claimed in the order of their ids."""
+    return f"{run}-{number:07d}"
+
+
+async def create(client: Redis, kind: str, name: str | None = None) -> Run:
+    """Make a run; without a name it gets one of its kind and some random letters.
+
+    Raises:
+        UsageError: the name is taken, or is not one: letters, digits, ``_ . -``, at most 64.
+    """
+    if name is not None and not NAME.fullmatch(name):
+        raise UsageError(
+            f"run name {name!r}: letters, digits, '_', '.' and '-' only, at most 64, and a letter "
+            "or digit first"
+        )
+    seconds, micros = await client.time()
+    created_ms = seconds * 1000 + micros // 1000
+    for _ in range(8):
+        chosen = name or f"{kind}-{''.join(secrets.choice(LETTERS) for _ in range(5))}"
+        key = keys.run(chosen)
+        if await client.hsetnx(key, "created_ms", str(created_ms)):  # type: ignore[misc]
+            break
+        if name is not None:
+            raise UsageError(f"a run named {name!r} exists; choose another name for --run")
+    else:
+        raise UsageError("no free name found for the run; give one with --run")
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.hset(key, mapping={"kind": kind})
+        pipe.expire(key, RUN_TTL_SECONDS)
+        pipe.zadd(keys.RUNS, {chosen: created_ms})
+        # The list forgets what has expired itself.
+        pipe.zremrangebyscore(keys.RUNS, "-inf", created_ms - RUN_TTL_SECONDS * 1000)
+        await pipe.execute()
+    return Run(chosen, kind, created_ms)
+
+
+async def seal(client: Redis, name: str) -> None:
+    """Say that nothing more will be enqueued for a run."""
+    await client.hset(keys.run(name), "sealed", "1")  # type: ignore[misc]
+
+
+async def get(client: Redis, name: str) -> Run:
+    """The run of that name.
+
+    Raises:
+        UnknownRun: there is none (any more: runs are kept for 7 days after their last job).
+    """
+    fields = await client.hgetall(keys.run(name))  # type: ignore[misc]
+    if not fields:
+        raise UnknownRun(
+            f"no run is named {name!r}; `twolane runs` lists them (they are kept for 7 days)"
+        )
+    return _from_hash(name, fields)
+
+
+async def latest(client: Redis, limit: int) -> list[Run]:
+    """The newest runs, the newest first."""
+    names = [one.decode() for one in await client.zrevrange(keys.RUNS, 0, limit - 1)]
+    async with client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hgetall(keys.run(name))
+        hashes = await pipe.execute()
+    return [_from_hash(name, fields) for name, fields in zip(names, hashes, strict=True) if fields]
+
+
+async def read(
+    client: Redis, name: str, after: str = "0", wait_ms: int | None = None
+) -> tuple[str, list[Outcome]]:
+    """Up to 1,000 outcomes that came after a position; the new position with them.
+
+    With ``wait_ms`` it waits as long for the first one. A job that settled, was retried from the
+    dead letters and settled again comes twice: the later one counts.
+    """
+    reply = await client.xread({keys.run_outcomes(name): after}, count=READ_BATCH, block=wait_ms)
+    if not reply:
+        return after, []
+    entries = reply[0][1]
+    found = [outcome.decode(fields[b"o"]) for _, fields in entries]
+    return entries[-1][0].decode(), found
+
+
+async def read_all(client: Redis, name: str) -> AsyncIterator[list[Outcome]]:
+    """The outcomes that there are now, in batches."""
+    position = "0"
+    while True:
+        position, found = await read(client, name, position)
+        if not found:
+            return
+        yield found
+
+
+async def complete(client: Redis, found: list[Outcome]) -> list[Outcome]:
+    """Fill in what was left out of the stream because of its size, from the results' keys.
+
+    An outcome whose result has expired since stays partial.
+    """
+    missing = [index for index, one in enumerate(found) if one.partial]
+    if not missing:
+        return found
+    stored = await client.mget([keys.result(found[index].id) for index in missing])
+    whole = list(found)
+    for index, data in zip(missing, stored, strict=True):
+        if data is not None:
+            whole[index] = outcome.decode(data)
+    return whole
+
+
+def _from_hash(name: str, fields: dict[bytes, bytes]) -> Run:
+    numbers: dict[str, Any] = {
+        field: int(fields.get(field.encode(), b"0"))
+        for field in ("created_ms", "total", "done", "failed", "cancelled")
+    }
+    kind = fields.get(b"kind", b"").decode("utf-8", "replace")
+    return Run(name=name, kind=kind, sealed=b"sealed" in fields, **numbers)

@@ -1,0 +1,166 @@
+"""The bytes of payloads, results and errors: MessagePack, and nothing that could run code.
+
+:func:`dumps` and :func:`loads` fit arq's ``job_serializer`` and ``job_deserializer``, so stock arq
+clients and workers share a queue with this project. An exception travels as extension type 1 with
+``type``, ``message`` and ``traceback`` as text, and arrives as a :class:`RemoteError` (a
+cancellation as :class:`asyncio.CancelledError`, which arq's ``Job.abort`` looks for).
+
+What has no form here: integers beyond 64 bits, and objects other than the ones that msgspec knows
+(numbers, text, bytes, lists, tuples, sets, mappings, dates, UUIDs, decimals, enums, dataclasses,
+msgspec structs). Tuples and sets arrive as lists, unless the receiving parameter's annotation says
+otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from twolane.errors import NotEncodable, RemoteError, TwolaneError, UndecodablePayload
+
+T = TypeVar("T")
+
+ERROR_EXT: Final = 1
+# 16 MiB is arbitrary: far above any argument list, far below what would stall a worker's loop.
+MAX_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
+# What an error may take of a result: a traceback of a deep recursion is otherwise megabytes.
+MAX_MESSAGE_CHARS: Final = 4_000
+MAX_TRACEBACK_CHARS: Final = 16_000
+
+
+class Payload(
+    msgspec.Struct,
+    rename={"try_": "t", "function": "f", "args": "a", "kwargs": "k", "enqueued_ms": "et"},
+):
+    """What a producer asks for: arq's dictionary, with ``run`` as an extra key that arq ignores.
+
+    ``args`` and ``kwargs`` stay encoded: they are decoded where the job runs, and go into its
+    result as they came.
+    """
+
+    function: str
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+    enqueued_ms: int
+    try_: int | None = None
+    run: str | None = None
+
+    @property
+    def enqueued(self) -> datetime:
+        return datetime.fromtimestamp(self.enqueued_ms / 1000, tz=UTC)
+
+
+class ErrorRecord(msgspec.Struct):
+    type: str
+    message: str
+    traceback: str = ""
+
+
+def error_record(error: BaseException) -> ErrorRecord:
+    """What is kept of an exception: its class name, its message and its traceback as text."""
+    if isinstance(error, RemoteError):
+        return ErrorRecord(error.type, error.message, error.traceback)
+    if isinstance(error, TwolaneError) and error.__traceback__ is None:
+        trace = ""  # made by us to record an event, never raised: there is nothing to trace
+    else:
+        trace = "".join(traceback.format_exception(error, limit=-30))
+    try:
+        message = str(error)
+    except Exception as broken:  # a job's own exception class may fail to print itself
+        message = f"<its __str__ raised {type(broken).__name__}>"
+    return ErrorRecord(
+        type(error).__name__,
+        _clean(message, MAX_MESSAGE_CHARS),
+        _clean(trace, MAX_TRACEBACK_CHARS),
+    )
+
+
+def _clean(text: str, limit: int) -> str:
+    """Text that any reader can encode: no lone surrogates, the middle cut where it is long."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+def _encode_other(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        return msgspec.msgpack.Ext(ERROR_EXT, _plain.encode(error_record(value)))
+    raise NotEncodable(
+        f"a value of type {type(value).__qualname__} cannot be encoded; "
+        "pass numbers, text, bytes, lists or mappings"
+    )
+
+
+def decode_ext(code: int, data: memoryview) -> Any:
+    """The value of an extension type, for decoders of other types than this module's."""
+    if code != ERROR_EXT:
+        raise UndecodablePayload(f"unknown extension type {code}")
+    record = _errors.decode(data)
+    if record.type == "CancelledError":
+        return asyncio.CancelledError(record.message)
+    return RemoteError(record.type, record.message, record.traceback)
+
+
+_plain = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
+_errors = msgspec.msgpack.Decoder(ErrorRecord)
+_decoder = msgspec.msgpack.Decoder(ext_hook=decode_ext)
+_payloads = msgspec.msgpack.Decoder(Payload, ext_hook=decode_ext)
+
+
+def dumps(value: Any) -> bytes:
+    """Encode a value.
+
+    Raises:
+        NotEncodable: it, or something within it, has no form on the wire.
+    """
+    try:
+        return _encoder.encode(value)
+    except NotEncodable:
+        raise
+    except OverflowError:
+        raise NotEncodable("an integer beyond 64 bits cannot be encoded; pass it as text") from None
+    except RecursionError:
+        raise NotEncodable("a value is nested too deeply, or within itself") from None
+    except (TypeError, ValueError) as error:
+        raise NotEncodable(f"a value cannot be encoded: {error}") from error
+
+
+def dumps_error(record: ErrorRecord) -> bytes:
+    """Encode a recorded error as :func:`dumps` encodes an exception."""
+    return _plain.encode(msgspec.msgpack.Ext(ERROR_EXT, _plain.encode(record)))
+
+
+def loads(data: bytes | memoryview) -> Any:
+    """Decode what :func:`dumps` made.
+
+    Raises:
+        UndecodablePayload: the bytes are something else, or are cut short.
+    """
+    return guarded(_decoder, data, "not MessagePack")
+
+
+def load_payload(data: bytes) -> Payload:
+    """Decode a job's payload.
+
+    Raises:
+        UndecodablePayload: the bytes are no MessagePack, or no job.
+    """
+    return guarded(_payloads, data, "not a job's payload")
+
+
+def guarded(decoder: msgspec.msgpack.Decoder[T], data: bytes | memoryview, what: str) -> T:
+    """Decode with ``decoder``; anything wrong with the bytes is an UndecodablePayload."""
+    try:
+        return decoder.decode(data)
+    except UndecodablePayload:
+        raise
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        raise UndecodablePayload(f"{what}: {error}") from None

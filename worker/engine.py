@@ -1,0 +1,335 @@
+"""Claims jobs, has them run, and settles them: the one subclass of ``arq.worker.Worker``.
+
+Purpose: keep a worker's slots filled with jobs that are due, and see each of them to its end.
+Guarantees: no more jobs are claimed than can start now; every claimed job is settled, retried or
+released, or its lease ends and another worker claims it; an attempt that lost its lease changes
+nothing. Assumptions: one engine an event loop; ``lane`` reports each attempt's end exactly once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import random
+from time import monotonic
+from typing import Any, Final, Protocol
+
+import arq.connections
+import arq.worker
+from redis.asyncio import Redis
+
+from twolane import keys, wire
+from twolane.errors import BadArguments, JobDefinitionError, JobFailure
+from twolane.fleet import Heartbeat
+from twolane.keys import Lane
+from twolane.registry import Hook, Registry
+from twolane.store import ClaimedJob, Kind, Store
+from worker.acknowledger import BROKER_AWAY, Acknowledger
+from worker.admission import Admission
+from worker.attempt import Attempt, Ended, Verdict
+from worker.backoff import Reconnection
+from worker.recorder import Recorder, one_line
+
+log = logging.getLogger("twolane.worker")
+Retry = arq.worker.Retry
+
+LEASE_MS: Final = 10_000
+# Producers that only speak arq publish nothing; this is arq's own poll_delay.
+POLL_SECONDS: Final = 0.5
+# A job whose workers die under it is given up after this many tries, or after its own number of
+# tries where that is higher; arq's default.
+MAX_TRIES: Final = 5
+
+
+class LaneRunner(Protocol):
+    """What runs attempts: :class:`worker.io.IoLane` or :class:`worker.cpu.CpuLane`."""
+
+    def start(self, attempt: Attempt) -> None: ...
+    def stop(self, attempt: Attempt, verdict: Verdict) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Engine(arq.worker.Worker):
+    """A worker of one lane; :meth:`main` runs until :meth:`drain`.
+
+    ``client`` is the broker's client, of which the connections are shared with ``ctx['redis']``
+    (an ``ArqRedis``, so that jobs can enqueue in arq's way).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        lane: Lane,
+        client: Redis,
+        beat: Heartbeat,
+        *,
+        slots: int,
+        ctx: dict[str, Any] | None = None,
+        lease_ms: int = LEASE_MS,
+        burst: bool = False,
+    ) -> None:
+        super().__init__(
+            [
+                arq.worker.Function(
+                    job.name, job.function, job.timeout, job.keep_result, None, None
+                )
+                for job in registry
+            ],
+            queue_name=keys.QUEUES[lane],
+            redis_pool=arq.connections.ArqRedis(
+                client.connection_pool, wire.dumps, wire.loads, keys.QUEUES[lane]
+            ),
+            max_jobs=slots,
+            burst=burst,
+            ctx=ctx if ctx is not None else {},
+            handle_signals=False,
+            poll_delay=POLL_SECONDS,
+            max_tries=MAX_TRIES,
+            job_serializer=wire.dumps,
+            job_deserializer=wire.loads,
+        )
+        self.registry = registry
+        self.lane = lane
+        self.lease_ms = lease_ms
+        self.slots = slots
+        self.store = Store(client)
+        self.beat = beat
+        self.runner: LaneRunner | None = None
+        self.acknowledger = Acknowledger(
+            self.store, self.queue_name, self._told, self._count_fenced
+        )
+        self._admission = Admission(registry, lane, MAX_TRIES)
+        self._recorder = Recorder(lane, beat.worker)
+        self.running: dict[str, Attempt] = {}
+        self.draining = False
+        # What is claimed and not yet told to be over, for the renewal thread; by fence and id,
+        # since an attempt that was lost may be followed here by another one at the same job.
+        self._held: dict[str, Attempt] = {}
+        self._claims = 0
+        self._server_ms_at = 0.0
+        self._wake = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        beat.slots = slots
+
+    # -- the clock and the books -----------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        """The server's time now, as of the latest claim."""
+        return int(self._server_ms_at + monotonic() * 1000)
+
+    def held(self) -> list[Attempt]:
+        """What must stay leased. May be called from any thread: the copy is one bytecode."""
+        return list(self._held.values())
+
+    def report(self, beat: Heartbeat) -> None:
+        beat.busy = len(self.running)
+        beat.done, beat.failed = self.jobs_complete, self.jobs_failed
+        beat.retried, beat.draining = self.jobs_retried, self.draining
+
+    def wake(self, word: str = "work") -> None:
+        """Look for work now, rather than at the next poll."""
+        self._wake.set()
+
+    # -- the main loop ---------------------------------------------------------------------------
+
+    async def main(self) -> None:
+        """Claim and start jobs until drained; with ``burst``, until the queue is empty."""
+        assert self.runner is not None
+        log.info(
+            "worker %s: %d slots, %d jobs known", self.beat.worker, self.slots, len(self.registry)
+        )
+        reconnection = Reconnection("claiming jobs")
+        while not self.draining:
+            free = self.slots - len(self.running)
+            if free <= 0:
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            self._wake.clear()
+            self._claims += 1
+            fence = f"{self.beat.worker}:{self._claims}"
+            try:
+                claim = await self.store.claim(self.queue_name, fence, free, self.lease_ms)
+            except BROKER_AWAY as error:
+                await reconnection.wait(error)
+                continue
+            reconnection.succeeded()
+            self._server_ms_at = claim.now_ms - monotonic() * 1000
+            if not self.beat.started_ms:
+                self.beat.started_ms = claim.now_ms
+            for one in claim.jobs:
+                self._start(one, claim.now_ms)
+            if len(claim.jobs) == free:
+                await asyncio.sleep(0)  # the jobs' first steps come before the next claim
+            elif not claim.jobs and self.burst and await self._burst_is_over():
+                return
+            else:
+                await self._wait_for_work(claim.now_ms, claim.next_due_ms)
+
+    async def _wait_for_work(self, now_ms: int, next_due_ms: int | None) -> None:
+        timeout = self.poll_delay_s or POLL_SECONDS
+        if next_due_ms is not None:
+            timeout = min(timeout, max(0.0, (next_due_ms - now_ms) / 1000))
+        handle = self.loop.call_later(timeout, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            handle.cancel()
+
+    async def _burst_is_over(self) -> bool:
+        if self.running:
+            return False
+        await self.acknowledger.wait_told()
+        return not self.running and await self.store.client.zcard(self.queue_name) == 0
+
+    # -- one attempt -----------------------------------------------------------------------------
+
+    def _start(self, claimed: ClaimedJob, now_ms: int) -> None:
+        attempt = Attempt(claimed, now_ms)
+        stale = self.running.get(claimed.id)
+        if stale is not None:
+            # Our own lease on it ended, and this very worker claimed it again.
+            self._lose(stale)
+        self.running[claimed.id] = self._held[claimed.id] = attempt
+        self._empty.clear()
+        assert self.runner is not None
+        try:
+            self._admission.admit(attempt, claimed)
+            self.runner.start(attempt)
+        except JobFailure as error:
+            self.finish(attempt, Ended(error=wire.error_record(error), retryable=False))
+        except BadArguments as error:
+            self.finish(attempt, Ended(error=wire.error_record(error), retryable=False))
+        except Exception as error:  # a job's own code, run while its arguments were made
+            self.finish(attempt, Ended(error=wire.error_record(error)))
+
+    def finish(self, attempt: Attempt, ended: Ended) -> None:
+        """Settle an attempt that ended; called by the lane, once for each."""
+        if self.running.get(attempt.id) is attempt:
+            del self.running[attempt.id]
+            self._freed.set()
+            if not self.running:
+                self._empty.set()
+        verdict = attempt.verdict
+        if verdict is Verdict.LOST:
+            return
+        if verdict is Verdict.RELEASED:
+            self.acknowledger.release(attempt.id, attempt.fence, attempt.due_ms)
+            return
+        job = attempt.job
+        if verdict is Verdict.CANCELLED:
+            self.jobs_failed += 1
+            self._settle(attempt, ended, "cancelled")
+        elif ended.error is None:
+            self.jobs_complete += 1
+            self._settle(attempt, ended, "done")
+        elif ended.retry_in is not None and attempt.try_ < self._admission.tries(attempt.job):
+            self._retry(attempt, ended, ended.retry_in)
+        elif ended.retry_in is None and ended.retryable and job and attempt.try_ <= job.retries:
+            self._retry(attempt, ended, job.backoff.seconds(attempt.try_, random.random()))
+        else:
+            self.jobs_failed += 1
+            log.warning(
+                "job %s (%s) failed at try %d: %s: %s", attempt.id, job.name if job else "?",
+                attempt.try_, ended.error.type, one_line(ended.error.message),
+            )  # fmt: skip
+            self._settle(attempt, ended, "failed")
+
+    def _retry(self, attempt: Attempt, ended: Ended, wait_seconds: float) -> None:
+        self.jobs_retried += 1
+        if log.isEnabledFor(logging.INFO) and ended.error is not None:
+            log.info(
+                "job %s: try %d failed (%s: %s); again in %.1f s", attempt.id, attempt.try_,
+                ended.error.type, one_line(ended.error.message), wait_seconds,
+            )  # fmt: skip
+        self.acknowledger.retry(attempt.id, attempt.fence, int(wait_seconds * 1000))
+
+    def _settle(self, attempt: Attempt, ended: Ended, kind: Kind) -> None:
+        self.acknowledger.settle(self._recorder.settlement(attempt, ended, kind))
+
+    # -- what comes from outside -----------------------------------------------------------------
+
+    def _told(self, ids: list[str]) -> None:
+        for job_id in ids:
+            # A later attempt at the same job may have taken the place.
+            if job_id not in self.running:
+                self._held.pop(job_id, None)
+
+    def _count_fenced(self, ids: list[str]) -> None:
+        self.beat.fenced += len(ids)
+        log.warning("%d outcomes refused: their leases had ended (%s …)", len(ids), ids[0])
+
+    def lost(self, leases: list[tuple[str, bytes]]) -> None:
+        """Stop the attempts whose leases are gone; another worker may run their jobs already."""
+        for job_id, fence in leases:
+            attempt = self._held.get(job_id)
+            if attempt is not None and attempt.fence == fence and job_id in self.running:
+                self.beat.fenced += 1
+                log.warning("lost the lease of job %s; stopping it here", job_id)
+                self._lose(attempt)
+
+    def _lose(self, attempt: Attempt) -> None:
+        assert self.runner is not None
+        self._held.pop(attempt.id, None)
+        self.runner.stop(attempt, Verdict.LOST)
+
+    async def cancel(self, ids: list[str]) -> None:
+        """Cancel those of the jobs that run here; the others are somebody else's."""
+        assert self.runner is not None
+        for job_id in ids:
+            attempt = self.running.get(job_id)
+            if attempt is not None:
+                self.runner.stop(attempt, Verdict.CANCELLED)
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Claim no more; :meth:`main` returns."""
+        self.draining = True
+        self._wake.set()
+        self._freed.set()
+
+    async def wait_empty(self, seconds: float) -> None:
+        """Wait until no job runs here, for so long at the most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+
+    async def settle_all(self, seconds: float = 8.0) -> None:
+        """Release what still runs and tell the store everything.
+
+        What cannot be told within ``seconds``, a little more than a job that swallows its
+        cancellation is given, comes back by its lease.
+        """
+        assert self.runner is not None
+        if self.running:
+            log.warning("handing back %d jobs that have not ended", len(self.running))
+        for attempt in list(self.running.values()):
+            self.runner.stop(attempt, Verdict.RELEASED)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+                await self.acknowledger.wait_told()
+        except TimeoutError:
+            log.error("%d jobs could not be handed back; their leases will", len(self._held))
+
+    async def call_hooks(self, hooks: list[Hook]) -> None:
+        """Call a module's ``on_startup`` or ``on_shutdown`` with the context of the jobs.
+
+        Raises:
+            JobDefinitionError: one of them failed.
+        """
+        for hook in hooks:
+            try:
+                answer = hook(self.ctx)
+                if inspect.isawaitable(answer):
+                    await answer
+            except Exception as error:
+                name = f"{getattr(hook, '__module__', '?')}.{getattr(hook, '__name__', hook)}"
+                raise JobDefinitionError(
+                    f"{name} failed: {type(error).__name__}: {error}"
+                ) from error

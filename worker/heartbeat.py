@@ -1,0 +1,97 @@
+"""A worker's word, once a second, that it lives and what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Final
+
+import psutil
+from redis.asyncio import Redis
+
+from twolane import fleet, keys
+from twolane.fleet import Heartbeat
+from worker.acknowledger import BROKER_AWAY
+from worker.backoff import Reconnection
+
+PERIOD_SECONDS: Final = 1.0
+# Aborts that nobody answered are forgotten after a day; arq's own workers drop them too.
+ABORT_KEEP_MS: Final = 86_400_000
+
+
+class Pulse:
+    """Publishes what ``report`` fills in, and brings back the aborts that were asked for.
+
+    ``on_aborts`` gets the ids in arq's abort set, whichever worker they are meant for.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        beat: Heartbeat,
+        report: Callable[[Heartbeat], None],
+        on_aborts: Callable[[list[str]], Awaitable[None]],
+    ) -> None:
+        self._client = client
+        self._beat = beat
+        self._report = report
+        self._on_aborts = on_aborts
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+        self._now = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Beat now: an abort was asked for."""
+        self._now.set()
+
+    async def run(self) -> None:
+        reconnection = Reconnection("sending heartbeats")
+        while True:
+            try:
+                await self._send()
+            except BROKER_AWAY as error:
+                await reconnection.wait(error)
+                continue
+            reconnection.succeeded()
+            due = monotonic() + PERIOD_SECONDS
+            try:
+                async with asyncio.timeout(PERIOD_SECONDS):
+                    await self._now.wait()
+            except TimeoutError:
+                # How late the loop came back from its sleep is how long others held it.
+                self._beat.loop_lag_ms = max(0.0, (monotonic() - due) * 1000)
+            self._now.clear()
+
+    async def goodbye(self) -> None:
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.zrem(keys.WORKERS, self._beat.worker)
+            pipe.delete(keys.worker(self._beat.worker))
+            await pipe.execute()
+
+    async def _send(self) -> None:
+        self._beat.memory_bytes = self._process.memory_info().rss
+        self._beat.cpu_share = self._process.cpu_percent() / 100
+        self._report(self._beat)
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(keys.ABORTS, 0, 999)
+            pipe.set(keys.worker(self._beat.worker), fleet.encode(self._beat), px=fleet.KEEP_MS)
+            (seconds, micros), aborts, _ = await pipe.execute()
+            now_ms = seconds * 1000 + micros // 1000
+            pipe.zadd(keys.WORKERS, {self._beat.worker: now_ms + fleet.KEEP_MS})
+            pipe.zremrangebyscore(keys.WORKERS, "-inf", now_ms)
+            if aborts:
+                pipe.zremrangebyscore(keys.ABORTS, "-inf", now_ms - ABORT_KEEP_MS)
+            await pipe.execute()
+        if aborts:
+            await self._on_aborts([one.decode() for one in aborts])
+
+
+def identify(lane: str) -> Heartbeat:
+    """A first heartbeat: who this worker is."""
+    host = socket.gethostname()
+    name = f"{lane}-{host}-{os.getpid()}-{os.urandom(2).hex()}"
+    return Heartbeat(worker=name, lane=lane, host=host, pid=os.getpid())

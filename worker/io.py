@@ -1,0 +1,197 @@
+"""The IO lane: many jobs at once on one event loop, blocking ones in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, thread_time
+from typing import Any, Final
+
+from twolane import wire
+from twolane.arguments import Signature
+from twolane.errors import JobTimeout, NotEncodable, ResultNotEncodable, ResultTooLarge
+from twolane.registry import Job, Registry
+from worker.attempt import Attempt, Ended, Verdict
+from worker.meter import Gauge, Meter, metered
+
+log = logging.getLogger("twolane.worker")
+
+# How long a job may go on after it was cancelled before its slot is taken from it; arbitrary, long
+# enough for closing a connection.
+CANCEL_GRACE_SECONDS: Final = 5.0
+Finish = Callable[[Attempt, Ended], None]
+
+
+class IoLane:
+    """Runs attempts as tasks of the current event loop and reports each one's end once.
+
+    ``finish`` is called from the loop. ``retry_error`` is the exception class by which a job asks
+    for another try (arq's ``Retry``).
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        ctx: dict[str, Any],
+        threads: int,
+        finish: Finish,
+        retry_error: type[BaseException],
+        max_result_bytes: int = wire.MAX_RESULT_BYTES,
+    ) -> None:
+        self.gauge = Gauge()
+        self._ctx = ctx
+        self._finish = finish
+        self._retry_error = retry_error
+        self._max_result_bytes = max_result_bytes
+        self._calls = {job.name: _Call(job) for job in registry.of_lane("io")}
+        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="twolane-io")
+        self._loop = asyncio.get_running_loop()
+
+    def start(self, attempt: Attempt) -> None:
+        """Start an attempt whose job and payload are known.
+
+        Raises:
+            BadArguments, UndecodablePayload: what arrived does not fit the function.
+        """
+        assert attempt.job is not None
+        assert attempt.payload is not None
+        call = self._calls[attempt.job.name]
+        payload = attempt.payload
+        args, kwargs = wire.loads(payload.args), wire.loads(payload.kwargs)
+        args, kwargs = call.signature.receive(args, kwargs)
+        meter = Meter(attempt.job.name)
+        ctx = None
+        if call.wants_ctx:
+            ctx = {
+                **self._ctx,
+                "job_id": attempt.id,
+                "job_try": attempt.try_,
+                "enqueue_time": payload.enqueued,
+                "score": attempt.due_ms,
+            }
+        attempt.started = monotonic()
+        attempt.deadline = attempt.started + attempt.job.timeout + 2 * CANCEL_GRACE_SECONDS
+        if call.is_coroutine:
+            coroutine = metered(call(ctx, args, kwargs), meter, self.gauge)
+        else:
+            coroutine = self._in_thread(functools.partial(call, ctx, args, kwargs), meter)
+        task = attempt.handle = self._loop.create_task(coroutine)
+        task.add_done_callback(functools.partial(self._ended, attempt, meter))
+        attempt.timer = self._loop.call_later(
+            attempt.job.timeout, self.stop, attempt, Verdict.TIMED_OUT
+        )
+
+    def stop(self, attempt: Attempt, verdict: Verdict) -> None:
+        """Cancel an attempt; it ends within the cancel grace even if its job does not let go."""
+        if attempt.verdict is not None or attempt.handle is None or attempt.handle.done():
+            return
+        attempt.verdict = verdict
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        attempt.timer = self._loop.call_later(CANCEL_GRACE_SECONDS, self._abandon, attempt)
+        attempt.handle.cancel()
+
+    async def close(self) -> None:
+        # A thread cannot be stopped; the process ends without waiting for what it does.
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, call: Callable[[], Any], meter: Meter) -> Any:
+        def run() -> Any:
+            began = thread_time()
+            try:
+                return call()
+            finally:
+                meter.cpu_seconds = thread_time() - began
+
+        context = contextvars.copy_context()
+        return await self._loop.run_in_executor(self._threads, context.run, run)
+
+    def _ended(self, attempt: Attempt, meter: Meter, task: asyncio.Task[Any]) -> None:
+        if attempt.timer is not None:
+            attempt.timer.cancel()
+        error: BaseException | None
+        if task.cancelled():
+            error = asyncio.CancelledError("the job cancelled itself")
+        else:
+            error = task.exception()
+        if attempt.handle is None:
+            return  # abandoned before: settled already
+        attempt.handle = None
+        ended = Ended(
+            run_seconds=monotonic() - attempt.started,
+            cpu_seconds=meter.cpu_seconds,
+            hold_seconds=meter.longest_hold,
+            blocked_at=meter.blocked_at,
+        )
+        if attempt.verdict is Verdict.TIMED_OUT:
+            ended.error = timed_out(attempt)
+        elif isinstance(error, self._retry_error):
+            ended.retry_in = (getattr(error, "defer_score", None) or 0) / 1000
+            ended.error = wire.error_record(error)
+        elif error is not None:
+            ended.error = wire.error_record(error)
+        else:
+            self._encode(task.result(), ended)
+        self._finish(attempt, ended)
+
+    def _encode(self, result: Any, ended: Ended) -> None:
+        if result is None:
+            return
+        try:
+            data = wire.dumps(result)
+        except NotEncodable as error:
+            ended.error = wire.error_record(ResultNotEncodable(str(error)))
+            ended.retryable = False
+            return
+        if len(data) > self._max_result_bytes:
+            ended.error = wire.error_record(
+                ResultTooLarge(
+                    f"the result takes {len(data):,} bytes; the limit is {self._max_result_bytes:,}"
+                )
+            )
+            ended.retryable = False
+            return
+        ended.result = data
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Take the slot from a job that does not let go; its task is left to end when it will."""
+        if attempt.handle is None:
+            return
+        attempt.handle = None
+        assert attempt.job is not None
+        log.error(
+            "job %s (%s) did not end within %g s of being cancelled; its slot is used again",
+            attempt.id, attempt.job.name, CANCEL_GRACE_SECONDS,
+        )  # fmt: skip
+        ended = Ended(run_seconds=monotonic() - attempt.started, error=timed_out(attempt))
+        self._finish(attempt, ended)
+
+
+class _Call:
+    """How a job's function is called: with its context or without, awaited or not."""
+
+    def __init__(self, job: Job) -> None:
+        self.signature = Signature(job)
+        self.wants_ctx = job.wants_ctx
+        self.is_coroutine = job.is_coroutine
+        self._function = job.function
+
+    def __call__(
+        self, ctx: dict[str, Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
+        if self.wants_ctx:
+            return self._function(ctx, *args, **kwargs)
+        return self._function(*args, **kwargs)
+
+
+def timed_out(attempt: Attempt) -> wire.ErrorRecord:
+    assert attempt.job is not None
+    return wire.error_record(
+        JobTimeout(
+            f"ran longer than its timeout of {attempt.job.timeout:g} s; raise @job(timeout=…)"
+        )
+    )

@@ -1,0 +1,69 @@
+"""Turns an attempt that ended into the record that the store keeps of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from twolane import outcome, wire
+from twolane.keys import QUEUES, Lane
+from twolane.outcome import EMPTY_LIST, EMPTY_MAP, Outcome
+from twolane.store import Kind, Settlement
+from worker.attempt import Attempt, Ended
+
+# arq's default for results of functions that it does not know.
+KEEP_UNKNOWN_SECONDS = 3600.0
+
+
+class Recorder:
+    """Signs the records of one worker."""
+
+    def __init__(self, lane: Lane, worker: str) -> None:
+        self._lane = lane
+        self._worker = worker
+        self._queue = QUEUES[lane]
+
+    def settlement(self, attempt: Attempt, ended: Ended, kind: Kind) -> Settlement:
+        payload, job = attempt.payload, attempt.job
+        if kind == "cancelled":
+            result = wire.dumps(asyncio.CancelledError("cancelled"))
+        elif ended.error is not None:
+            result = wire.dumps_error(ended.error)
+        else:
+            result = ended.result
+        record = Outcome(
+            try_=attempt.try_,
+            function=payload.function if payload else "?",
+            args=payload.args if payload else EMPTY_LIST,
+            kwargs=payload.kwargs if payload else EMPTY_MAP,
+            enqueued_ms=payload.enqueued_ms if payload else attempt.due_ms,
+            success=kind == "done",
+            result=msgspec.Raw(result),
+            started_ms=attempt.started_ms,
+            finished_ms=attempt.started_ms + round(ended.run_seconds * 1000),
+            queue=self._queue,
+            id=attempt.id,
+            run=attempt.run or None,
+            lane=self._lane,
+            worker=self._worker,
+            wait_ms=max(0, attempt.started_ms - attempt.due_ms),
+            run_seconds=ended.run_seconds,
+            cpu_seconds=ended.cpu_seconds,
+            hold_seconds=ended.hold_seconds,
+            memory_bytes=ended.memory_bytes,
+            blocked_at=ended.blocked_at,
+            cancelled=kind == "cancelled",
+        )
+        whole, entry = outcome.encode(record)
+        keep = job.keep_result if job else KEEP_UNKNOWN_SECONDS
+        keep_ms = -1 if keep is None else int(keep * 1000)
+        return Settlement(
+            attempt.id, attempt.fence, whole, keep_ms, kind, record.function, attempt.run, entry
+        )
+
+
+def one_line(text: str) -> str:
+    """Untrusted text for the log: one line, cut, nothing that a terminal would act on."""
+    cut = text if len(text) <= 200 else text[:199] + "…"
+    return "".join(c if c.isprintable() else " " for c in cut)

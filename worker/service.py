@@ -1,0 +1,216 @@
+"""Wires a worker together and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from twolane import __version__, broker, keys
+from twolane.errors import JobDefinitionError
+from twolane.keys import Lane
+from twolane.registry import Registry
+from twolane.store import Script
+from worker.acknowledger import BROKER_AWAY
+from worker.engine import LEASE_MS, Engine, LaneRunner, Retry
+from worker.heartbeat import Pulse, identify
+from worker.meter import Gauge
+from worker.waker import Waker
+from worker.watch import Watch
+
+log = logging.getLogger("twolane.worker")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is told. ``slots`` is the concurrency (IO) or the processes (CPU).
+
+    ``with_parent`` is for a worker that another process started with a pipe as standard input: it
+    drains when that ends.
+    """
+
+    url: str
+    lane: Lane
+    modules: tuple[str, ...]
+    slots: int
+    grace_seconds: float = 30.0
+    lease_ms: int = LEASE_MS
+    burst: bool = False
+    context: dict[str, Any] = field(default_factory=dict)
+    max_memory_bytes: int | None = None
+    max_jobs_per_process: int | None = None
+    with_parent: bool = False
+
+
+class Stop:
+    """The signals: the first drains, the second stops at once."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.at_once = asyncio.Event()
+        self.exit_code = 0
+
+    def __call__(self, signum: signal.Signals) -> None:
+        if not self._engine.draining:
+            busy = len(self._engine.running)
+            log.info(
+                "%s: draining, %d jobs to end; a second %s stops at once",
+                signum.name, busy, "Ctrl-C" if signum is signal.SIGINT else signum.name,
+            )  # fmt: skip
+            self._engine.drain()
+        elif not self.at_once.is_set():
+            log.warning("%s again: stopping at once, jobs are handed back", signum.name)
+            self.exit_code = 128 + signum
+            self.at_once.set()
+
+    def listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self, signum)
+
+    def follow_parent(self) -> None:
+        """Drain when standard input ends: the process that holds its other end is gone."""
+        loop = asyncio.get_running_loop()
+        stdin = sys.stdin.fileno()
+
+        def ended() -> None:
+            if not os.read(stdin, 4096):
+                loop.remove_reader(stdin)
+                if not self._engine.draining:
+                    self(signal.SIGTERM)
+
+        loop.add_reader(stdin, ended)
+
+
+def run(settings: Settings) -> int:
+    """Run a worker in this process until SIGTERM or SIGINT; returns its exit code.
+
+    Raises:
+        BrokerError: the broker cannot be used at the start. Later outages are waited out.
+        JobDefinitionError: the modules hold no jobs that can run.
+    """
+    factory = None
+    if sys.platform != "win32":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(serve(settings))
+
+
+async def serve(settings: Settings) -> int:
+    registry = Registry.load(settings.modules)
+    client = broker.connect(settings.url)
+    try:
+        await broker.check(client, settings.url)
+        return await _serve(settings, registry, client)
+    finally:
+        await client.aclose()
+
+
+async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
+    beat = identify(settings.lane)
+    beat.version = __version__
+    engine = Engine(
+        registry,
+        settings.lane,
+        client,
+        beat,
+        slots=settings.slots,
+        ctx=dict(settings.context),
+        lease_ms=settings.lease_ms,
+        burst=settings.burst,
+    )
+    stop = Stop(engine)
+    stop.listen()
+    if settings.with_parent:
+        stop.follow_parent()
+    engine.runner, gauge = await _lane(settings, registry, engine)
+    loop = asyncio.get_running_loop()
+
+    def lost(leases: list[tuple[str, bytes]]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
+            loop.call_soon_threadsafe(engine.lost, leases)
+
+    queue = keys.QUEUES[settings.lane]
+    watch = Watch(
+        # A reply that takes longer than half a lease is as good as none.
+        broker.connect_blocking(settings.url, socket_timeout=settings.lease_ms / 2000),
+        Script("renew"), queue, settings.lease_ms, engine.held, lost, gauge,
+    )  # fmt: skip
+    pulse = Pulse(client, beat, engine.report, engine.cancel)
+
+    def heard(word: str) -> None:
+        if word == "abort":
+            pulse.hurry()
+        else:
+            engine.wake()
+
+    try:
+        if settings.lane == "io":
+            await engine.call_hooks(registry.startup_hooks)
+        watch.start()
+        await _work(settings, engine, stop, Waker(client, queue, heard), pulse)
+    finally:
+        watch.close()
+        await engine.runner.close()
+        if settings.lane == "io":
+            try:
+                await engine.call_hooks(registry.shutdown_hooks)
+            except JobDefinitionError as error:
+                log.error("%s", error)
+        with contextlib.suppress(*BROKER_AWAY, TimeoutError):
+            async with asyncio.timeout(1):
+                await pulse.goodbye()
+    log.info("worker %s ended: %d done, %d failed", beat.worker, beat.done, beat.failed)
+    return stop.exit_code
+
+
+async def _work(settings: Settings, engine: Engine, stop: Stop, waker: Waker, pulse: Pulse) -> None:
+    """Run the engine with all that goes on beside it, then see its jobs to their end."""
+    async with asyncio.TaskGroup() as background:
+        beside = [
+            background.create_task(conversation.run())
+            for conversation in (engine.acknowledger, waker, pulse)
+        ]
+        await engine.main()
+        await _drain(engine, stop, settings.grace_seconds)
+        for task in beside:
+            task.cancel()
+
+
+async def _drain(engine: Engine, stop: Stop, grace_seconds: float) -> None:
+    settling = asyncio.create_task(engine.wait_empty(grace_seconds))
+    at_once = asyncio.create_task(stop.at_once.wait())
+    await asyncio.wait({settling, at_once}, return_when=asyncio.FIRST_COMPLETED)
+    settling.cancel()
+    at_once.cancel()
+    await engine.settle_all()
+
+
+async def _lane(
+    settings: Settings, registry: Registry, engine: Engine
+) -> tuple[LaneRunner, Gauge | None]:
+    if settings.lane == "io":
+        from worker.io import IoLane
+
+        lane = IoLane(registry, engine.ctx, settings.slots, engine.finish, Retry)
+        return lane, lane.gauge
+    from worker.cpu import CpuLane
+    from worker.pool import Pool
+
+    pool = Pool(
+        settings.slots,
+        settings.modules,
+        max_memory_bytes=settings.max_memory_bytes,
+        max_jobs_per_process=settings.max_jobs_per_process,
+    )
+    await pool.start()
+    return CpuLane(pool, engine.finish), None

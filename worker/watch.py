@@ -1,0 +1,115 @@
+"""The thread that renews leases and sees who blocks the event loop.
+
+Purpose: a job that blocks the loop, or a loop too busy to turn, must not cost a worker its leases.
+Guarantees: every lease held is extended each quarter of it, as long as this process gets the
+interpreter at all; a lease that was lost is reported to the loop once; a job past its deadline is
+not extended. Assumptions: ``held`` returns a copy and may be called from this thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic, perf_counter
+from typing import Any, Final
+
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from twolane.store import SETTLE_BATCH, Script, batches, renewal
+from worker.attempt import Attempt
+from worker.backoff import Reconnection
+from worker.meter import Gauge, Meter
+
+log = logging.getLogger("twolane.worker")
+
+# A hold that people notice as a stall: twice asyncio's own slow_callback_duration would be 0.2 s;
+# 0.5 s keeps a busy machine's scheduling out of the log.
+BLOCKED_SECONDS: Final = 0.5
+TICK_SECONDS: Final = 0.25
+
+
+class Watch(threading.Thread):
+    """Started with the worker; :meth:`close` ends it."""
+
+    def __init__(
+        self,
+        client: Redis,
+        renew: Script,
+        queue: str,
+        lease_ms: int,
+        held: Callable[[], list[Attempt]],
+        on_lost: Callable[[list[tuple[str, bytes]]], None],
+        gauge: Gauge | None,
+    ) -> None:
+        super().__init__(name="twolane-watch", daemon=True)
+        self._client = client
+        self._renewal = renew
+        self._queue = queue
+        self._lease_ms = lease_ms
+        self._held = held
+        self._on_lost = on_lost
+        self._gauge = gauge
+        self._loop_thread = threading.get_ident()
+        self._closing = threading.Event()
+        self._reported: tuple[Meter, float] | None = None
+        self.renewed_at = monotonic()
+
+    def run(self) -> None:
+        period = self._lease_ms / 4000
+        tick = min(TICK_SECONDS, period) if self._gauge is not None else period
+        due = monotonic() + period
+        reconnection = Reconnection("renewing leases")
+        while not self._closing.wait(tick):
+            self._look_at_loop()
+            if monotonic() < due:
+                continue
+            due = monotonic() + period
+            try:
+                self._renew()
+            except (RedisError, OSError) as error:
+                due = monotonic() + min(period, reconnection.next_wait(error))
+            else:
+                reconnection.succeeded()
+                self.renewed_at = monotonic()
+
+    def close(self) -> None:
+        self._closing.set()
+        self.join(timeout=5)
+        self._client.close()
+
+    def _renew(self) -> None:
+        now = monotonic()
+        held = [(one.id, one.fence) for one in self._held() if now < one.deadline]
+        for batch in batches(held, SETTLE_BATCH):
+            lost = {one.decode() for one in self._call(renewal(batch, self._lease_ms))}
+            if lost:
+                self._on_lost([one for one in batch if one[0] in lost])
+
+    def _call(self, args: list[Any]) -> list[bytes]:
+        try:
+            return self._client.evalsha(self._renewal.sha, 1, self._queue, *args)  # type: ignore[return-value]
+        except NoScriptError:
+            return self._client.eval(self._renewal.text, 1, self._queue, *args)  # type: ignore[return-value]
+
+    def _look_at_loop(self) -> None:
+        """Name the job that has held the loop for too long, with the line where it is now."""
+        gauge = self._gauge
+        if gauge is None:
+            return
+        meter, began = gauge.current, gauge.began
+        if meter is None or perf_counter() - began < BLOCKED_SECONDS:
+            return
+        if self._reported == (meter, began):
+            return
+        frame = sys._current_frames().get(self._loop_thread)
+        if frame is None or gauge.current is not meter or gauge.began != began:
+            return  # it moved on while we looked
+        self._reported = (meter, began)
+        meter.blocked_at = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        log.warning(
+            "job %s has held the event loop for %.1f s, at %s; computing belongs in a plain `def`",
+            meter.name, perf_counter() - began, meter.blocked_at,
+        )  # fmt: skip
