@@ -36,7 +36,7 @@ MAX_BAD_LINES: Final = 10
 
 def submitting(command: C) -> C:
     """The options that every way to enqueue has."""
-    from producer.cli.types import Duration
+    from twolane.quantities import Duration
 
     for add in (
         json_option,

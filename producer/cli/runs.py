@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from producer.cli.types import Duration
+from twolane.quantities import Duration
 from twolane.commandline import broker_option, json_option, option, print_json, say
 from twolane.keys import LANES, Lane
 

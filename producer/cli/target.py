@@ -8,7 +8,7 @@ from functools import partial
 
 import click
 
-from producer.cli.types import DURATION, SIZE
+from twolane.quantities import DURATION, SIZE
 
 option = partial(click.option, show_default=True, show_envvar=True)
 

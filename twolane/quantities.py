@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final
 
@@ -27,20 +28,33 @@ _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?([A-Za-zµ]*)", 
 
 # ParamType takes no parameters at run time in click 8.2, and demands them of mypy in 8.5.
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """Seconds as a float, from "50ms", "1.5s", "2m", "1h"; a plain number is seconds."""
+    """Seconds as a float, from "50ms", "1.5s", "2m", "1h"; a plain number is seconds.
+
+    ``least`` is the shortest that is allowed, in seconds; text is what a default should be, so
+    that help shows it with its unit.
+    """
 
     name = "duration"
+
+    def __init__(self, least: float = 0.0) -> None:
+        self.least = least
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        if isinstance(value, int | float):
-            return float(value)
-        match = _QUANTITY.fullmatch(value.strip())
+        seconds = float(value) if isinstance(value, int | float) else self._read(value, param, ctx)
+        if seconds < self.least:
+            self.fail(f"{value!r} is less than {self.least:g}s, the least", param, ctx)
+        if not math.isfinite(seconds):
+            self.fail("this is longer than can be counted", param, ctx)
+        return seconds
+
+    def _read(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        match = _QUANTITY.fullmatch(text.strip())
         factor = SECONDS.get((match[2] or "s").replace("µ", "u")) if match else None
         if match is None or factor is None:
             self.fail(
-                f"{value!r} is not a duration; write 50ms, 1.5s, 2m, 1h, or a number of seconds",
+                f"{text!r} is not a duration; write 50ms, 1.5s, 2m, 1h, or a number of seconds",
                 param,
                 ctx,
             )
@@ -65,7 +79,10 @@ class Size(click.ParamType):  # type: ignore[type-arg]
                 param,
                 ctx,
             )
-        return round(float(match[1]) * factor)
+        size = float(match[1]) * factor
+        if not math.isfinite(size):
+            self.fail("this is more than can be counted", param, ctx)
+        return round(size)
 
 
 DURATION: Final = Duration()
