@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from time import monotonic
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from redis.asyncio import Redis
@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as BrokerConnectionError
 from redis.exceptions import TimeoutError as BrokerTimeoutError
 
 from twolane import runs
+from twolane.commandline import counted
 from twolane.errors import UnknownRun, WaitTimeout
 from twolane.outcome import Outcome
 from twolane.runs import Run
@@ -22,14 +23,16 @@ PATIENCE_MS: Final = 500
 
 
 class Collected:
-    """The outcomes of a run so far, the latest one of each job."""
+    """The outcomes of a run so far, the latest one of each job; how many of each lane."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.by_lane: Counter[str] = Counter()
         self._by_id: dict[str, Outcome] = {}
 
     def add(self, found: list[Outcome]) -> None:
         for one in found:
+            self.by_lane[one.lane] += one.id not in self._by_id
             self._by_id[one.id] = one
 
     @property
@@ -46,46 +49,59 @@ async def follow(
     *,
     timeout: float | None = None,
     on_progress: Callable[[Collected], None] = lambda _: None,
-    on_idle: Callable[[Collected], object] = lambda _: None,
+    on_idle: Callable[[Collected], Awaitable[None]] | None = None,
 ) -> Collected:
     """Read a run's outcomes until all of its jobs have settled.
 
-    ``on_progress`` is called after each read, ``on_idle`` when there was no news for half a
-    second. An outage of the broker is waited out.
+    ``on_progress`` is called after each read, ``on_idle`` awaited when there was no news for half
+    a second. An outage of the broker is waited out.
 
     Raises:
         UnknownRun: there is no such run, or it is gone from the broker.
         WaitTimeout: ``timeout`` seconds were over first.
     """
-    deadline = None if timeout is None else monotonic() + timeout
     collected = Collected(await runs.get(client, name))
-    position = "0"
+    try:
+        # Also ends a read from a broker that has fallen silent.
+        async with asyncio.timeout(timeout):
+            await _until_over(client, collected, on_progress, on_idle)
+    except TimeoutError:
+        raise WaitTimeout(
+            f"run {name}: {len(collected):,} of {counted(collected.run.total, 'job')} done when "
+            f"the time for waiting was over; follow it with `twolane runs show {name} --wait`"
+        ) from None
+    return collected
+
+
+async def _until_over(
+    client: Redis,
+    collected: Collected,
+    on_progress: Callable[[Collected], None],
+    on_idle: Callable[[Collected], Awaitable[None]] | None,
+) -> None:
+    name, position = collected.run.name, "0"
     while True:
         try:
-            position, found = await runs.read(client, name, position, wait_ms=PATIENCE_MS)
+            reached, found = await runs.read(client, name, position, wait_ms=PATIENCE_MS)
             if found:
                 collected.add(await runs.complete(client, found))
+            # Not before: what an outage interrupts is read again.
+            position = reached
             if not found or len(collected) >= collected.run.total:
                 collected.run = await runs.get(client, name)
                 if collected.run.is_over and len(collected) >= collected.run.total:
                     on_progress(collected)
-                    return collected
+                    return
+            if not found and on_idle is not None:
+                await on_idle(collected)
         except UnknownRun:
             raise UnknownRun(
                 f"run {name!r} is gone from the broker: its data was deleted while it ran "
-                f"({len(collected)} of {collected.run.total} outcomes had come)"
+                f"({len(collected):,} of {counted(collected.run.total, 'outcome')} had come)"
             ) from None
         except AWAY:
             await asyncio.sleep(PATIENCE_MS / 1000)
-            found = []
         on_progress(collected)
-        if not found:
-            on_idle(collected)
-        if deadline is not None and monotonic() > deadline:
-            raise WaitTimeout(
-                f"run {name}: {len(collected)} of {collected.run.total} jobs done when the time "
-                f"for waiting was over; follow it with `twolane runs show {name} --wait`"
-            )
 
 
 async def collect(client: Redis, name: str) -> Collected:

@@ -84,7 +84,7 @@ class LocalFleet:
 
     def __init__(self, broker: str, options: Sequence[str] = (), grace_seconds: float = 30) -> None:
         self._broker = broker
-        self._options = [*options, "--with-parent", "--grace", f"{grace_seconds:g}"]
+        self._options = [*options, "--with-parent", "--grace", f"{grace_seconds:f}"]
         self._grace_seconds = grace_seconds
         self.children: list[Worker] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from producer.comparison import Row
+from twolane.commandline import counted
 
 # Below this share of a core a job waits, above it computes; between the two it does both.
 WAITS_BELOW = 0.3
@@ -22,9 +23,13 @@ def tell(rows: Sequence[Row], slots: dict[str, int]) -> list[str]:
 
 
 def _sentence(lane: str, row: Row, slots: int) -> str:
-    share = row.cpu_seconds / row.run_total if row.run_total else 0.0
+    if not row.run_total:
+        return f"None of the {lane.upper()} lane's {counted(row.jobs, 'job')} ran."
+    share = row.cpu_seconds / row.run_total
     place = "one event loop" if lane == "io" else f"{slots} process{'es' if slots != 1 else ''}"
-    begin = f"The {lane.upper()} lane's {row.jobs:,} jobs ran for {row.run_total:.1f} s in all"
+    begin = (
+        f"The {lane.upper()} lane's {counted(row.jobs, 'job')} ran for {row.run_total:.1f} s in all"
+    )
     if share < WAITS_BELOW:
         spent = f"and computed for {row.cpu_seconds:.1f} s of it: they waited"
     elif share > COMPUTES_ABOVE:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from twolane import keys, runs, wire
+from twolane import runs, wire
 from twolane.arguments import Signature
 from twolane.errors import PayloadTooLarge, UsageError
-from twolane.keys import Lane
+from twolane.keys import LANES, QUEUES, Lane
 from twolane.registry import Job, Registry
 from twolane.runs import Run
 from twolane.store import NewJob, Store
@@ -66,23 +66,28 @@ async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | No
     if not made:
         raise UsageError("nothing to enqueue")
     now_ms = time.time_ns() // 1_000_000
-    # Calls repeated with --count share their arguments' object: it is encoded once.
-    encoded = {id(call.kwargs): _encode(call, now_ms) for call in _distinct(made)}
+    # A call that is repeated (--count) is one object: it is encoded once.
+    encoded = {id(call): _encode(call, now_ms) for call in _distinct(made)}
     run = await runs.create(client, kind, name)
     store = Store(client)
-    numbered: dict[Lane, list[NewJob]] = {"io": [], "cpu": []}
-    for number, call in enumerate(made):
-        payload = encoded[id(call.kwargs)] + wire.dumps(run.name)
-        numbered[call.job.lane].append(NewJob(runs.job_id(run.name, number), payload))
-    for lane, jobs in numbered.items():
-        if jobs:
-            await store.enqueue_many(keys.QUEUES[lane], jobs, run.name)
+    for lane in LANES:
+        await store.enqueue_many(QUEUES[lane], _numbered(made, encoded, run.name, lane), run.name)
     await runs.seal(client, run.name)
     return await runs.get(client, run.name)
 
 
 def _distinct(calls: list[Call]) -> Iterable[Call]:
-    return {id(call.kwargs): call for call in calls}.values()
+    return {id(call): call for call in calls}.values()
+
+
+def _numbered(
+    calls: list[Call], encoded: Mapping[int, bytes], run: str, lane: Lane
+) -> Iterator[NewJob]:
+    """A lane's jobs, made as they are sent: a million payloads need not be held at once."""
+    tail = wire.dumps(run)
+    for number, call in enumerate(calls):
+        if call.job.lane == lane:
+            yield NewJob(runs.job_id(run, number), encoded[id(call)] + tail)
 
 
 def _encode(call: Call, now_ms: int) -> bytes:

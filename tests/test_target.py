@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import signal
 import socket
@@ -12,7 +11,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
-import click
 import pytest
 from aiohttp.test_utils import RawTestServer
 from click.testing import CliRunner
@@ -20,7 +18,6 @@ from click.testing import CliRunner
 from producer.cli.target import target
 from producer.target import Latency, Target
 
-HOUR = 3600.0
 COMMAND = [sys.executable, "-c", "from producer.cli.target import target; target()", "--port", "0"]
 
 

@@ -161,7 +161,7 @@ def _read(text: str, kind: Any) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         return int(text)  # 10_000_000, which JSON does not know

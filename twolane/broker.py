@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
 
 from twolane import embedded
 from twolane.address import TLS_FILES, Address, parse, redacted
@@ -98,16 +99,35 @@ async def check(client: redis.asyncio.Redis, url: str) -> None:
 def resolve(explicit: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """The URL to use: ``explicit``, else ``TWOLANE_BROKER``, else the user's embedded server's.
 
+    A URL of a host without a password gets the one in ``TWOLANE_BROKER_PASSWORD_FILE``, where that
+    is set: so containers get it from a secret's file.
+
     Raises `UsageError` when the URL is malformed, `BrokerUnreachable` when there is none.
     """
     url = explicit or environ.get("TWOLANE_BROKER")
     if url:
-        parse(url)
-        return url
+        return _with_password(url, environ.get("TWOLANE_BROKER_PASSWORD_FILE"))
     url = embedded.find(environ)
     if url is None:
         raise BrokerUnreachable(f"no broker is running for you; {NEXT_STEP}")
     return url
+
+
+def _with_password(url: str, file: str | None) -> str:
+    address = parse(url)
+    if not file or address.password or address.scheme == "unix":
+        return url
+    try:
+        password = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"TWOLANE_BROKER_PASSWORD_FILE: cannot read {file}: {type(error).__name__}"
+        ) from None
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(
+        netloc=f"{user.partition(':')[0]}:{quote(password, safe='')}@{host}"
+    ).geturl()
 
 
 def _arguments(address: Address) -> dict[str, Any]:

@@ -20,7 +20,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "runs": ("producer.cli.runs:runs", "List, show and collect runs."),
     "status": ("producer.cli.status:status", "Queues, workers and dead letters now."),
     "cancel": ("producer.cli.cancel:cancel", "Cancel a run, or single jobs."),
-    "dead": ("producer.cli.dead:dead", "List, retry or drop dead letters."),
+    "dead": ("producer.cli.dead:dead", "List, retry or drop dead letters: jobs that failed for good."),
     "jobs": ("producer.cli.jobs:jobs", "The jobs that can be enqueued, with their arguments."),
     "target": ("producer.cli.target:target", "A web service of chosen latency to fetch from."),
 }

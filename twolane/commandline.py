@@ -6,8 +6,10 @@ Imports click alone, so that ``twolane --help`` stays quick.
 from __future__ import annotations
 
 import functools
+import io
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -15,15 +17,40 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from twolane.errors import TwolaneError, UsageError
+from twolane.errors import JobDefinitionError, TwolaneError, UsageError
 from twolane.registry import SHIPPED_JOBS, Registry
 
 C = TypeVar("C", bound=Callable[..., Any])
 ENV_PREFIX: Final = "TWOLANE"
 INTERRUPTED: Final = 130
 
-# ``auto_envvar_prefix`` gives every option a variable; showing it is a matter of each option.
-option = functools.partial(click.option, show_envvar=True, show_default=True)
+# A value that is nested deeper is cut short: few readers of JSON take more.
+MAX_DEPTH: Final = 100
+
+
+class Option(click.Option):
+    """An option with a variable: the command's path and the option's own name.
+
+    click would name it for the function's parameter, so that ``--all`` were ``…_EVERYTHING``.
+    """
+
+    def variable(self, ctx: click.Context) -> str:
+        name = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+        return f"{ctx.auto_envvar_prefix or ENV_PREFIX}_{name}"
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        if self.envvar:
+            return super().resolve_envvar_value(ctx)
+        return os.environ.get(self.variable(ctx)) or None
+
+    def get_help_extra(self, ctx: click.Context) -> click.types.OptionHelpExtra:
+        extra = super().get_help_extra(ctx)
+        if not self.envvar:
+            extra["envvars"] = (self.variable(ctx),)
+        return extra
+
+
+option = functools.partial(click.option, cls=Option, show_envvar=True, show_default=True)
 
 
 def broker_option(command: C) -> C:
@@ -68,7 +95,13 @@ def load_jobs(modules: tuple[str, ...]) -> Registry:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)
-    return Registry.load(modules)
+    try:
+        return Registry.load(modules)
+    except SystemExit as error:
+        raise JobDefinitionError(
+            f"--jobs {' '.join(modules)}: a module ended the program when it was imported "
+            f"(sys.exit({error.code!r}))"
+        ) from None
 
 
 def start_logging(level: str) -> None:
@@ -79,13 +112,66 @@ def start_logging(level: str) -> None:
         logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON of whatever a job may have returned, which no terminal acts on when it is printed.
+
+    What JSON has no form for becomes text: bytes as hexadecimal, NaN and the infinities by these
+    names (as in Protocol Buffers' JSON mapping), dates and the like as they print.
+    """
+    text = json.dumps(_for_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    if text.replace("\n", "").isprintable():
+        return text
+    # Strings have their newlines escaped, and outside of strings JSON is ASCII: whatever else is
+    # not printable stands in a string, where an escape means the same.
+    return "".join(c if c.isprintable() or c == "\n" else _escape(c) for c in text)
+
+
+def _for_json(value: Any, depth: int = 0) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, bytes):
+        return value.hex()
+    if depth < MAX_DEPTH and isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else str(_for_json(key)): _for_json(one, depth + 1)
+            for key, one in value.items()
+        }
+    if depth < MAX_DEPTH and isinstance(value, list | tuple):
+        return [_for_json(one, depth + 1) for one in value]
+    if isinstance(value, dict | list | tuple):
+        return "… nested too deeply …"
+    return str(value)
+
+
+def _escape(letter: str) -> str:
+    # json.dumps leaves DEL as it is.
+    return "\\u007f" if letter == "\x7f" else json.dumps(letter)[1:-1]
+
+
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    click.echo(to_json(value, indent=2))
+
+
+def plain(value: object, keep: str = "") -> str:
+    """Text that a terminal will not act on: control characters are shown, not sent."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else "�" for c in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 job``, ``2,500 jobs``."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def say(text: str) -> None:
     """A message for the person, on standard error."""
-    click.echo(text, err=True)
+    click.echo(plain(text, keep="\n"), err=True)
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., int]:
@@ -93,14 +179,22 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., int]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            # Where the locale is not UTF-8, an ellipsis must not end the command.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         try:
             code = command(*args, standalone_mode=False, auto_envvar_prefix=ENV_PREFIX, **kwargs)
+            sys.stdout.flush()  # so that what is wrong with it is said here, and in one line
             return code if isinstance(code, int) else 0
         except click.exceptions.Exit as done:
             return done.exit_code
         except (click.Abort, KeyboardInterrupt):
             say("interrupted")
             return INTERRUPTED
+        except click.exceptions.NoArgsIsHelpError as error:
+            say(error.ctx.get_help())
+            return UsageError.exit_code
         except click.UsageError as error:
             say(_usage(error))
             return UsageError.exit_code
@@ -110,14 +204,17 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., int]:
         except TwolaneError as error:
             say("Error: " + " ".join(str(error).split()))
             return error.exit_code
-        except BrokenPipeError:
-            # The reader of our output went away (`| head`); Python would complain at its end.
+        except OSError as error:
+            # A reader that went away (`| head`) is told nothing.
+            if not isinstance(error, BrokenPipeError):
+                say(f"Error: {error.filename or 'output'}: {error.strerror or error}")
+            # Python would try once more at its end, and complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
+            return TwolaneError.exit_code
 
     return run
 
 
 def _usage(error: click.UsageError) -> str:
     hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx is not None else ""
-    return f"Error: {error.format_message()}{hint}"
+    return f"Error: {error.format_message().rstrip('.')}{hint}"

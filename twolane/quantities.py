@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Final
 
@@ -23,6 +22,9 @@ BYTES: Final = {
     "gb": 1000**3,
     "gib": 1024**3,
 }
+# Both are arbitrary, and lie within what clocks, brokers and machines can count.
+LONGEST: Final = 10 * 365 * 24 * 3600  # s
+LARGEST: Final = 1024**4  # bytes
 _QUANTITY: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?([A-Za-zµ]*)", re.ASCII)
 
 
@@ -45,8 +47,8 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         seconds = float(value) if isinstance(value, int | float) else self._read(value, param, ctx)
         if seconds < self.least:
             self.fail(f"{value!r} is less than {self.least:g}s, the least", param, ctx)
-        if not math.isfinite(seconds):
-            self.fail("this is longer than can be counted", param, ctx)
+        if seconds > LONGEST:
+            self.fail(f"{value!r} is more than {LONGEST // 3600}h, the most", param, ctx)
         return seconds
 
     def _read(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -80,8 +82,8 @@ class Size(click.ParamType):  # type: ignore[type-arg]
                 ctx,
             )
         size = float(match[1]) * factor
-        if not math.isfinite(size):
-            self.fail("this is more than can be counted", param, ctx)
+        if size > LARGEST:
+            self.fail(f"{value!r} is more than {LARGEST // 1024**3}GiB, the most", param, ctx)
         return round(size)
 
 

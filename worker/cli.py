@@ -17,6 +17,7 @@ from twolane.commandline import (
     start_logging,
 )
 from twolane.keys import Lane
+from twolane.quantities import DURATION, Duration
 from worker.cores import usable_cores
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -28,11 +29,11 @@ def _common(command: C) -> C:
         click.option("--with-parent", is_flag=True, hidden=True),
         option("--burst", is_flag=True, help="End when the queue is empty."),
         option(
-            "--lease", type=click.FloatRange(min=0.5), default=10.0, metavar="SECONDS",
+            "--lease", type=Duration(least=0.5), default="10s", metavar="TIME",
             help="After how long a dead worker's jobs run again.",
         ),
         option(
-            "--grace", type=click.FloatRange(min=0), default=30.0, metavar="SECONDS",
+            "--grace", type=DURATION, default="30s", metavar="TIME",
             help="How long running jobs may go on after SIGTERM or Ctrl-C.",
         ),
         jobs_option,

@@ -65,5 +65,11 @@ class CpuLane:
 
 # Failures that another try would meet again.
 NEVER_BETTER = frozenset(
-    {"ResultNotEncodable", "ResultTooLarge", "BadArguments", "UnknownFunction"}
+    {
+        "ResultNotEncodable",
+        "ResultTooLarge",
+        "BadArguments",
+        "UnknownFunction",
+        "UndecodablePayload",
+    }
 )

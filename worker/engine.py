@@ -90,6 +90,7 @@ class Engine(arq.worker.Worker):
             job_serializer=wire.dumps,
             job_deserializer=wire.loads,
         )
+        self.ctx["redis"] = self.pool
         self.registry = registry
         self.lane = lane
         self.lease_ms = lease_ms
@@ -162,7 +163,10 @@ class Engine(arq.worker.Worker):
             if not self.beat.started_ms:
                 self.beat.started_ms = claim.now_ms
             for one in claim.jobs:
-                self._start(one, claim.now_ms)
+                if self.draining:  # the claim was on its way when that began
+                    self.acknowledger.release(one.id, one.fence, one.due_ms)
+                else:
+                    self._start(one, claim.now_ms)
             if len(claim.jobs) == free:
                 await asyncio.sleep(0)  # the jobs' first steps come before the next claim
             elif not claim.jobs and self.burst and await self._burst_is_over():
@@ -173,7 +177,8 @@ class Engine(arq.worker.Worker):
     async def _wait_for_work(self, now_ms: int, next_due_ms: int | None) -> None:
         timeout = self.poll_delay_s or POLL_SECONDS
         if next_due_ms is not None:
-            timeout = min(timeout, max(0.0, (next_due_ms - now_ms) / 1000))
+            # A lease's key lives to the end of its last millisecond, and timers go off early by one.
+            timeout = min(timeout, max(0.0, (next_due_ms - now_ms + 2) / 1000))
         handle = self.loop.call_later(timeout, self._wake.set)
         try:
             await self._wake.wait()

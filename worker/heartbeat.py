@@ -77,7 +77,8 @@ class Pulse:
         self._report(self._beat)
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(keys.ABORTS, 0, 999)
+            # The latest: requests that came too late for their jobs stay for a day.
+            pipe.zrevrange(keys.ABORTS, 0, 999)
             pipe.set(keys.worker(self._beat.worker), fleet.encode(self._beat), px=fleet.KEEP_MS)
             (seconds, micros), aborts, _ = await pipe.execute()
             now_ms = seconds * 1000 + micros // 1000

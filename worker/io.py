@@ -13,10 +13,16 @@ from typing import Any, Final
 
 from twolane import wire
 from twolane.arguments import Signature
-from twolane.errors import JobTimeout, NotEncodable, ResultNotEncodable, ResultTooLarge
+from twolane.errors import (
+    JobCancelled,
+    JobTimeout,
+    NotEncodable,
+    ResultNotEncodable,
+    ResultTooLarge,
+)
 from twolane.registry import Job, Registry
 from worker.attempt import Attempt, Ended, Verdict
-from worker.meter import Gauge, Meter, metered
+from worker.meter import Gauge, JobExited, Meter, metered
 
 log = logging.getLogger("twolane.worker")
 
@@ -104,6 +110,10 @@ class IoLane:
             began = thread_time()
             try:
                 return call()
+            except (SystemExit, KeyboardInterrupt) as error:
+                raise JobExited(f"{type(error).__name__}({error})") from error
+            except StopIteration as error:  # no future takes one: the job would never end
+                raise RuntimeError("the job raised StopIteration") from error
             finally:
                 meter.cpu_seconds = thread_time() - began
 
@@ -115,7 +125,8 @@ class IoLane:
             attempt.timer.cancel()
         error: BaseException | None
         if task.cancelled():
-            error = asyncio.CancelledError("the job cancelled itself")
+            # Not asyncio's own class: readers take that for a cancellation that a person asked for.
+            error = JobCancelled("the job cancelled itself, or what it awaited was cancelled")
         else:
             error = task.exception()
         if attempt.handle is None:

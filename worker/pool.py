@@ -268,7 +268,7 @@ class Pool:
             if not process.ready:
                 how = f"a process of the pool {_ended(status)} while it loaded the jobs"
                 failure = process.broken or ProcessDied(how)
-        except (OSError, EOFError) as error:
+        except Exception as error:  # of multiprocessing's: nobody may wait for this process in vain
             status = 255
             failure = TwolaneError(f"a process of the pool cannot be started: {error}")
         finally:

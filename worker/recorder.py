@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 
 from twolane import outcome, wire
+from twolane.errors import UndecodablePayload
 from twolane.keys import QUEUES, Lane
 from twolane.outcome import EMPTY_LIST, EMPTY_MAP, Outcome
 from twolane.store import Kind, Settlement
@@ -26,6 +27,11 @@ class Recorder:
 
     def settlement(self, attempt: Attempt, ended: Ended, kind: Kind) -> Settlement:
         payload, job = attempt.payload, attempt.job
+        args, kwargs = EMPTY_LIST, EMPTY_MAP
+        # A job that succeeded has read its arguments; others may have some that nobody can read,
+        # and then no one could read the record, nor the run that it belongs to.
+        if payload and (kind == "done" or _readable(payload)):
+            args, kwargs = payload.args, payload.kwargs
         if kind == "cancelled":
             result = wire.dumps(asyncio.CancelledError("cancelled"))
         elif ended.error is not None:
@@ -35,8 +41,8 @@ class Recorder:
         record = Outcome(
             try_=attempt.try_,
             function=payload.function if payload else "?",
-            args=payload.args if payload else EMPTY_LIST,
-            kwargs=payload.kwargs if payload else EMPTY_MAP,
+            args=args,
+            kwargs=kwargs,
             enqueued_ms=payload.enqueued_ms if payload else attempt.due_ms,
             success=kind == "done",
             result=msgspec.Raw(result),
@@ -61,6 +67,14 @@ class Recorder:
         return Settlement(
             attempt.id, attempt.fence, whole, keep_ms, kind, record.function, attempt.run, entry
         )
+
+
+def _readable(payload: wire.Payload) -> bool:
+    try:
+        wire.loads(payload.args), wire.loads(payload.kwargs)
+    except UndecodablePayload:
+        return False
+    return True
 
 
 def one_line(text: str) -> str:

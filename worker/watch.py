@@ -77,7 +77,8 @@ class Watch(threading.Thread):
 
     def close(self) -> None:
         self._closing.set()
-        self.join(timeout=5)
+        if self.ident is not None:  # it was started
+            self.join(timeout=5)
         self._client.close()
 
     def _renew(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from twolane.commandline import broker_option, json_option, print_json
+from twolane.commandline import broker_option, counted, json_option, print_json
 from twolane.errors import UnknownRun
 
 if TYPE_CHECKING:
@@ -49,4 +49,7 @@ def cancel(targets: tuple[str, ...], broker: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"cancelled": settled, "stopping": asked})
     else:
-        click.echo(f"{settled:,} waiting jobs cancelled, {asked:,} running jobs being stopped")
+        click.echo(
+            f"{counted(settled, 'waiting job')} cancelled, "
+            f"{counted(asked, 'running job')} being stopped"
+        )

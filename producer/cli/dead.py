@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from twolane.commandline import broker_option, json_option, option, print_json, say
+from twolane.commandline import broker_option, counted, json_option, option, print_json, say
 from twolane.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def list_(limit: int, traceback: bool, run: str | None, broker: str | None, as_j
     out.print(tables.table(("id", "job", "died", "tries", "error", "message"), rows))
     if traceback:
         for one in found:
-            out.print(f"\n{tables.plain(one.id)}:", style="bold", markup=False)
+            out.print(f"\n{tables.plain(one.id)}:", style="bold")
             for line in one.traceback.splitlines():
-                out.print("  " + tables.plain(line), markup=False, soft_wrap=True)
+                out.print("  " + tables.plain(line), soft_wrap=True)
     if total > len(found):
         say(f"{total - len(found):,} more: --limit {total}")
 
@@ -111,7 +111,7 @@ def retry(
     if as_json:
         print_json({"retried": retried, "refused": refused})
     else:
-        click.echo(f"{retried:,} jobs put back")
+        click.echo(f"{counted(retried, 'job')} put back")
         for one in refused:
             say(f"not put back: {one} (no such dead letter, or a job of that id waits already)")
     return 1 if refused else 0
@@ -137,7 +137,7 @@ def drop(
     if as_json:
         print_json({"dropped": dropped})
     else:
-        click.echo(f"{dropped:,} dead letters dropped")
+        click.echo(f"{counted(dropped, 'dead letter')} dropped")
 
 
 async def _chosen(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from twolane.commandline import option, print_json, say
+from twolane.commandline import option, print_json, say, to_json
 from twolane.errors import TwolaneError
 from twolane.registry import SHIPPED_JOBS
 
@@ -135,6 +134,6 @@ def _save(output: Path, data: dict[str, Any], collected: Collected) -> None:
 
     whole = {**data, "jobs": [as_row(one) for one in collected.outcomes]}
     try:
-        output.write_text(json.dumps(whole, ensure_ascii=False, default=str), encoding="utf-8")
+        output.write_text(to_json(whole) + "\n", encoding="utf-8")
     except OSError as error:
         raise TwolaneError(f"cannot save the results in {output}: {error.strerror}") from None

@@ -13,6 +13,7 @@ import click
 
 from twolane.commandline import (
     broker_option,
+    counted,
     jobs_option,
     json_option,
     load_jobs,
@@ -20,8 +21,9 @@ from twolane.commandline import (
     print_json,
     say,
 )
-from twolane.errors import TwolaneError, UsageError
+from twolane.errors import BadArguments, TwolaneError, UsageError
 from twolane.keys import LANES
+from twolane.quantities import DURATION
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -30,18 +32,20 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., Any])
 TARGET_URL: Final = "http://127.0.0.1:8080/"
+# UTF-8 on every machine; a byte order mark, as Windows editors write, is passed over.
+TEXT: Final = click.File("r", encoding="utf-8-sig")
+# As many as the ids of a run's jobs have digits for; see twolane.runs.job_id.
+COUNT: Final = click.IntRange(1, 10_000_000)
 # Prints at most this many bad lines of a file: the first ones show what is wrong with it.
 MAX_BAD_LINES: Final = 10
 
 
 def submitting(command: C) -> C:
     """The options that every way to enqueue has."""
-    from twolane.quantities import Duration
-
     for add in (
         json_option,
         option(
-            "--timeout", type=Duration(), default=None, metavar="TIME",
+            "--timeout", type=DURATION, default=None, metavar="TIME",
             help="With --wait: give up waiting after so long (exit code 5); the run goes on.",
         ),
         option("--wait", is_flag=True, help="Wait for the run, then print its comparison."),
@@ -82,11 +86,12 @@ def submit_calls(
             else:
                 click.echo(run.name)
                 say(
-                    f"{run.total:,} jobs enqueued; follow them: twolane runs show {run.name} --wait"
+                    f"{counted(run.total, 'job')} enqueued; "
+                    f"follow the run: twolane runs show {run.name} --wait"
                 )
             return 0
         if not as_json:
-            say(f"run {run.name}: {run.total:,} jobs enqueued")
+            say(f"run {run.name}: {counted(run.total, 'job')} enqueued")
         collected = await report.wait_with_progress(client, run.name, expected, timeout)
         return report.finish(collected, as_json)
 
@@ -107,9 +112,9 @@ def enqueue() -> None:
 @enqueue.command()
 @option("--url", default=TARGET_URL, help="What to fetch.")
 @option(
-    "--urls", type=click.File("r"), default=None, metavar="FILE", help="One URL a line instead."
-)
-@option("--count", type=click.IntRange(1), default=1, help="How often to fetch each.")
+    "--urls", type=TEXT, default=None, metavar="FILE|-", help="One URL a line instead.",
+)  # fmt: skip
+@option("--count", type=COUNT, default=1, help="How often to fetch each.")
 @submitting
 def fetch(url: str, urls: IO[str] | None, count: int, **common: Any) -> int:
     """Fetch URLs (IO lane).
@@ -119,7 +124,9 @@ def fetch(url: str, urls: IO[str] | None, count: int, **common: Any) -> int:
     twolane enqueue fetch --count 1000 --wait
     twolane enqueue fetch --urls list.txt --wait
     """
-    wanted = [url] if urls is None else [line.strip() for line in urls if line.strip()]
+    wanted = [(url, "")]
+    if urls is not None:
+        wanted = [(line.strip(), f"line {number}: ") for number, line in _text_lines(urls)]
     return submit_calls(lambda caller: _fetches(caller, wanted, count), "fetch", **common)
 
 
@@ -143,7 +150,7 @@ def read(pattern: str, roots: tuple[Path, ...], **common: Any) -> int:
 
 @enqueue.command()
 @option("--rows", type=int, default=500, help="Rows that each query reads.")
-@option("--count", type=click.IntRange(1), default=1, help="How many queries.")
+@option("--count", type=COUNT, default=1, help="How many queries.")
 @submitting
 def query(rows: int, count: int, **common: Any) -> int:
     """Query the worker's database (IO lane).
@@ -162,7 +169,10 @@ def primes_options(command: C) -> C:
             "--method", type=click.Choice(["sieve", "trial"]), default="sieve",
             help="A segmented sieve, or trial division.",
         ),
-        option("--chunks", type=click.IntRange(1), default=32, help="Jobs to split it into."),
+        option(
+            "--chunks", type=click.IntRange(1, 1_000_000), default=32,
+            help="Jobs to split it into.",
+        ),
         option(
             "--below", type=click.IntRange(2, 10**13), default=10_000_000, metavar="N",
             help="Count the primes below N.",
@@ -189,13 +199,13 @@ def primes(below: int, chunks: int, method: str, **common: Any) -> int:
 
 @enqueue.command()
 @option("--url", default=TARGET_URL, help="What to fetch.")
-@option("--fetches", type=click.IntRange(0), default=200, help="How many fetches.")
-@option("--glob", "pattern", default=None, metavar="PATTERN", help="Files to read.  Default: none.")
+@option("--fetches", type=click.IntRange(0, 10_000_000), default=200, help="How many fetches.")
+@option("--glob", "pattern", default=None, metavar="PATTERN", help="Files to read. Default: none.")
 @option(
     "--files-root", "roots", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
     envvar="TWOLANE_FILES_ROOT", default=(Path(),), help="Folder that the files must be below.",
 )  # fmt: skip
-@option("--queries", type=click.IntRange(0), default=50, help="How many queries.")
+@option("--queries", type=click.IntRange(0, 10_000_000), default=50, help="How many queries.")
 @option("--rows", type=int, default=500, help="Rows that each query reads.")
 @primes_options
 @submitting
@@ -212,7 +222,7 @@ def mixed(
 
     def make(caller: Caller) -> Iterator[Call]:
         if fetches:
-            yield from _fetches(caller, [url], fetches)
+            yield from _fetches(caller, [(url, "")], fetches)
         if pattern is not None:
             yield from _reads(caller, pattern, roots)
         if queries:
@@ -226,7 +236,7 @@ def mixed(
 @click.argument("job_name", metavar="NAME")
 @click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
 @option("--args", "args_json", default=None, metavar="JSON", help="The arguments as a JSON object.")
-@option("--count", type=click.IntRange(1), default=1, help="How often to run it.")
+@option("--count", type=COUNT, default=1, help="How often to run it.")
 @submitting
 def job(
     job_name: str, pairs: tuple[str, ...], args_json: str | None, count: int, **common: Any
@@ -252,7 +262,7 @@ def job(
 
 
 @enqueue.command()
-@click.argument("source", type=click.File("r", encoding="utf-8"), metavar="FILE|-")
+@click.argument("source", type=TEXT, metavar="FILE|-")
 @option("--skip-bad", is_flag=True, help="Enqueue the good lines although there are bad ones.")
 @submitting
 def file(source: IO[str], skip_bad: bool, **common: Any) -> int:
@@ -266,8 +276,25 @@ def file(source: IO[str], skip_bad: bool, **common: Any) -> int:
     return submit_calls(lambda caller: _lines(caller, source, skip_bad), "file", **common)
 
 
-def _fetches(caller: Caller, urls: list[str], count: int) -> list[Call]:
-    return [call for url in urls for call in [caller.call("fetch", {"url": url})] * count]
+def _fetches(caller: Caller, urls: list[tuple[str, str]], count: int) -> list[Call]:
+    """``count`` calls for each URL; it comes with the place to name if it is none."""
+    calls: list[Call] = []
+    for url, place in urls:
+        try:
+            calls += [caller.call("fetch", {"url": url})] * count
+        except BadArguments as error:
+            raise BadArguments(f"{place}{error}") from None
+    return calls
+
+
+def _text_lines(source: IO[str]) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers."""
+    try:
+        for number, line in enumerate(source, 1):
+            if line.strip():
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source.name} is not UTF-8 text: {error.reason}") from None
 
 
 def _reads(caller: Caller, pattern: str, roots: tuple[Path, ...]) -> list[Call]:
@@ -293,48 +320,53 @@ def prime_calls(caller: Caller, below: int, chunks: int, method: str) -> list[Ca
 def _lines(caller: Caller, source: IO[str], skip_bad: bool) -> list[Call]:
     calls: list[Call] = []
     bad: list[str] = []
-    try:
-        for number, line in enumerate(source, 1):
-            if not line.strip():
-                continue
-            try:
-                calls.append(_line(caller, line))
-            except TwolaneError as error:
-                bad.append(f"line {number}: {error}")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source.name} is not UTF-8 text: {error.reason}") from None
+    for number, line in _text_lines(source):
+        try:
+            calls.append(_line(caller, line))
+        except TwolaneError as error:
+            bad.append(f"line {number}: {error}")
     if bad and not skip_bad:
-        more = f" (and {len(bad) - 1} more bad lines)" if len(bad) > 1 else ""
+        more = f" (and {counted(len(bad) - 1, 'more bad line')})" if len(bad) > 1 else ""
         raise UsageError(f"{bad[0]}{more}; nothing was enqueued (--skip-bad enqueues the rest)")
     for text in bad[:MAX_BAD_LINES]:
         say(f"skipped {text}")
     if len(bad) > MAX_BAD_LINES:
-        say(f"skipped {len(bad) - MAX_BAD_LINES} more bad lines")
+        say(f"skipped {counted(len(bad) - MAX_BAD_LINES, 'more bad line')}")
     return calls
 
 
 def _line(caller: Caller, line: str) -> Call:
-    value = _json_object(line, "the line")
+    value = _json_object(line, "it")
     unknown = sorted(set(value) - {"job", "args"})
     if not isinstance(value.get("job"), str) or unknown:
         what = f"it has {unknown[0]!r}" if unknown else 'it has no "job"'
         raise UsageError(f'{what}; expected {{"job": "name", "args": {{…}}}}')
     args = value.get("args", {})
     if not isinstance(args, dict):
-        raise UsageError(f'"args" is {type(args).__name__}, expected an object')
+        raise UsageError(f'"args" is {_kind(args)}, expected an object {{…}}')
     return caller.call(value["job"], args)
 
 
 def _json_object(text: str, what: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{what} is not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{what} is not JSON: {error.msg} at character {error.pos + 1}") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise UsageError(f"{what} cannot be read as JSON: {error}") from None
     except RecursionError:
         raise UsageError(f"{what} is nested too deeply") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{what} is {type(value).__name__} in JSON, expected an object {{…}}")
+        raise UsageError(f"{what} is {_kind(value)} in JSON, expected an object {{…}}")
     return value
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls a value's type."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    kinds: dict[type, str] = {list: "an array", str: "a string"}
+    return kinds.get(type(value), "a number")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import click
 
@@ -41,7 +42,12 @@ def jobs(modules: tuple[str, ...], as_json: bool) -> None:
         )
         return
     rows = [
-        (job.lane, str(Signature(job)), (inspect.getdoc(job.function) or "").partition("\n")[0])
+        (job.lane, str(Signature(job)), _first_line(job.function))
         for job in sorted(registry, key=lambda job: (job.lane != "io", job.name))
     ]
     tables.console().print(tables.table(("lane", "job", ""), rows))
+
+
+def _first_line(function: Callable[..., object]) -> str:
+    """What a function does, without the marks of its docstring's markup."""
+    return (inspect.getdoc(function) or "").partition("\n")[0].replace("``", "")

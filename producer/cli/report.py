@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from producer import comparison, primes
 from producer.cli import tables
 from producer.collect import Collected, follow
 from twolane import fleet
-from twolane.commandline import print_json, say
+from twolane.commandline import counted, plain, print_json, say
 from twolane.keys import LANES, Lane
 from twolane.outcome import Outcome
 
@@ -48,7 +48,7 @@ async def _with_bars(
     name: str,
     expected: Mapping[Lane, int],
     timeout: float | None,
-    warn: Callable[[Collected], None],
+    warn: Callable[[Collected], Awaitable[None]],
 ) -> Collected:
     from rich.progress import (
         BarColumn,
@@ -72,12 +72,10 @@ async def _with_bars(
         began = monotonic()
 
         def show(collected: Collected) -> None:
-            counts: dict[str, int] = dict.fromkeys(tasks, 0)
-            for one in collected.outcomes:
-                counts[one.lane] = counts.get(one.lane, 0) + 1
             for lane, task in tasks.items():
-                rate = counts[lane] / max(monotonic() - began, 0.001)
-                bars.update(task, completed=counts[lane], rate=f"{tables.number(rate)} jobs/s")
+                count = collected.by_lane[lane]
+                rate = count / max(monotonic() - began, 0.001)
+                bars.update(task, completed=count, rate=f"{tables.number(rate)} jobs/s")
 
         return await follow(client, name, timeout=timeout, on_progress=show, on_idle=warn)
 
@@ -88,16 +86,12 @@ class _Absence:
     def __init__(self, client: Redis, expected: Mapping[Lane, int]) -> None:
         self._client = client
         self._expected = {lane for lane in LANES if expected.get(lane)}
-        self._looked = 0.0
-        self._task: asyncio.Task[None] | None = None
+        self._looked = -LOOK_SECONDS
 
-    def __call__(self, collected: Collected) -> None:
+    async def __call__(self, collected: Collected) -> None:
         if not self._expected or monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = monotonic()
-        self._task = asyncio.create_task(self._look(collected))
-
-    async def _look(self, collected: Collected) -> None:
         served = {beat.lane for beat in await fleet.workers(self._client)}
         for lane in sorted(self._expected - served):
             self._expected.discard(lane)
@@ -135,21 +129,22 @@ def show(collected: Collected) -> None:
     """The comparison table, the check of the primes and the failures, on standard output."""
     out = tables.console()
     run, outcomes = collected.run, collected.outcomes
-    out.print(f"run {run.name}: {len(outcomes):,} of {run.total:,} jobs", style="bold")
+    out.print(
+        plain(f"run {run.name}: {len(outcomes):,} of {counted(run.total, 'job')}"), style="bold"
+    )
     if not outcomes:
         return
     out.print(tables.comparison(comparison.compare(outcomes)))
     out.print(tables.LEGEND, style="dim")
     for check in primes.checks(outcomes):
-        out.print(str(check), style="green" if check.right else None)
+        out.print(plain(check), style="green" if check.right else None)
     blocked = {one.function: one.blocked_at for one in outcomes if one.blocked_at}
     for function, place in blocked.items():
-        out.print(f"{function} blocked the event loop at {tables.plain(place)}", markup=False)
-    found = failures(outcomes)
-    for error, count, example in found:
-        out.print(tables.plain(f"{count:,} × {error}, for example: {example}"), markup=False)
-    if found:
-        out.print(f"`twolane dead list --run {run.name}` shows them all", style="dim")
+        out.print(plain(f"{function} blocked the event loop at {place}"))
+    for error, count, example in failures(outcomes):
+        out.print(plain(f"{count:,} × {error}, for example: {example}"))
+    if any(not one.success and not one.cancelled for one in outcomes):
+        out.print(plain(f"`twolane dead list --run {run.name}` shows the failed ones"), style="dim")
 
 
 def failures(outcomes: list[Outcome]) -> list[tuple[str, int, str]]:

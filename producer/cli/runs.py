@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
-from twolane.quantities import Duration
-from twolane.commandline import broker_option, json_option, option, print_json, say
+from twolane.commandline import (
+    broker_option,
+    counted,
+    json_option,
+    option,
+    plain,
+    print_json,
+    say,
+    to_json,
+)
 from twolane.keys import LANES, Lane
+from twolane.quantities import DURATION
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -25,6 +33,15 @@ FIELDS: Final = (
     "id", "job", "lane", "status", "try", "worker", "started", "wait_seconds", "run_seconds",
     "cpu_seconds", "hold_seconds", "memory_bytes", "args", "result", "error",
 )  # fmt: skip
+# How a text begins that a spreadsheet would run; the last four are full-width forms.
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+class Common(NamedTuple):
+    """Options that may stand before the subcommand too: ``twolane runs --json show …``."""
+
+    broker: str | None
+    as_json: bool
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,7 +58,7 @@ def runs(ctx: click.Context, limit: int, broker: str | None, as_json: bool) -> N
     twolane runs collect primes-k3f9x --format csv > results.csv
     """
     if ctx.invoked_subcommand is not None:
-        ctx.obj = broker
+        ctx.obj = Common(broker, as_json)
         return
     import msgspec
 
@@ -79,12 +96,12 @@ def state(run: Run) -> str:
 @runs.command()
 @click.argument("name")
 @option("--wait", is_flag=True, help="Wait until all of its jobs have settled.")
-@option("--timeout", type=Duration(), default=None, metavar="TIME", help="With --wait: how long.")
+@option("--timeout", type=DURATION, default=None, metavar="TIME", help="With --wait: how long.")
 @broker_option
 @json_option
 @click.pass_obj
 def show(
-    group_broker: str | None, name: str, wait: bool, timeout: float | None, broker: str | None,
+    common: Common, name: str, wait: bool, timeout: float | None, broker: str | None,
     as_json: bool,
 ) -> int:  # fmt: skip
     """The comparison of a run: what its jobs did, lane by lane.
@@ -98,6 +115,8 @@ def show(
     from producer.collect import collect
     from twolane.runs import get
 
+    as_json = as_json or common.as_json
+
     async def work(client: Redis) -> int:
         if wait:
             run = await get(client, name)
@@ -108,10 +127,10 @@ def show(
             collected = await collect(client, name)
         code = report.finish(collected, as_json)
         if collected.run.waiting and not as_json:
-            say(f"{collected.run.waiting:,} jobs to go; wait for them with --wait")
+            say(f"{counted(collected.run.waiting, 'job')} to go; wait for the end with --wait")
         return code
 
-    return with_broker(broker or group_broker, work)
+    return with_broker(broker or common.broker, work)
 
 
 @runs.command()
@@ -120,12 +139,10 @@ def show(
     "--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", help="How to print."
 )
 @option("--output", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
-        help="Where to print to.  Default: standard output.")  # fmt: skip
+        help="Where to print to. Default: standard output.")  # fmt: skip
 @broker_option
 @click.pass_obj
-def collect(
-    group_broker: str | None, name: str, form: str, output: Path | None, broker: str | None
-) -> None:
+def collect(common: Common, name: str, form: str, output: Path | None, broker: str | None) -> None:
     """A run's results, one a line.
 
     \b
@@ -138,7 +155,7 @@ def collect(
     async def work(client: Redis) -> list[Outcome]:
         return (await collect_run(client, name)).outcomes
 
-    outcomes = with_broker(broker or group_broker, work)
+    outcomes = with_broker(broker or common.broker, work)
     if output is None:
         write(outcomes, form, sys.stdout)
         return
@@ -147,20 +164,22 @@ def collect(
             write(outcomes, form, stream)
     except OSError as error:
         raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
-    say(f"{len(outcomes):,} results in {output}")
+    say(f"{counted(len(outcomes), 'result')} in {output}")
 
 
 def write(outcomes: Iterable[Outcome], form: str, stream: IO[str]) -> None:
     """Print outcomes, one a line, as JSON objects or as comma-separated values with a head."""
     if form == "jsonl":
         for one in outcomes:
-            stream.write(json.dumps(as_row(one), ensure_ascii=False, default=_encodable) + "\n")
+            stream.write(to_json(as_row(one)) + "\n")
         return
+    # A file gets the texts as they are, a terminal nothing that it would act on.
+    shown = plain if stream.isatty() else str
     writer = csv.writer(stream)
     writer.writerow(FIELDS)
     for one in outcomes:
         row = as_row(one)
-        writer.writerow([_cell(row[field]) for field in FIELDS])
+        writer.writerow([shown(_cell(row[field])) for field in FIELDS])
 
 
 def as_row(one: Outcome) -> dict[str, Any]:
@@ -179,22 +198,25 @@ def as_row(one: Outcome) -> dict[str, Any]:
         "cpu_seconds": one.cpu_seconds,
         "hold_seconds": one.hold_seconds,
         "memory_bytes": one.memory_bytes,
-        "args": one.kwargs if not one.args else {"": one.args, **one.kwargs},
+        "args": _arguments(one),
         "result": one.result if one.success else None,
         "error": error,
     }
 
 
-def _cell(value: Any) -> Any:
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, default=_encodable)
+def _arguments(one: Outcome) -> Any:
+    """Arguments by name, those without one under ""; another client may have sent anything."""
+    if not one.args:
+        return one.kwargs
+    return {"": one.args, **(one.kwargs if isinstance(one.kwargs, dict) else {})}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else to_json(value)
     # A spreadsheet runs what begins like a formula; a leading quote makes it text (OWASP, "CSV
-    # Injection").
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
-
-
-def _encodable(value: Any) -> str:
-    """What JSON has no form for: bytes as hexadecimal, dates as they print."""
-    return value.hex() if isinstance(value, bytes) else str(value)
+    # Injection"). A negative number is none.
+    if text[:1] in FORMULA and not isinstance(value, int | float):
+        return "'" + text
+    return text

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from twolane.commandline import broker_option, json_option, print_json, say
+from twolane.commandline import broker_option, counted, json_option, print_json, say
 from twolane.keys import LANES
 
 if TYPE_CHECKING:
@@ -82,11 +82,11 @@ def _show(found: dict[str, Any]) -> None:
     for lane in found["lanes"]:
         if lane["waiting"] and not lane["workers"]:
             say(
-                f"{lane['waiting']:,} {lane['lane']} jobs wait and no worker serves the lane; "
-                f"start one: twolane worker {lane['lane']}"
+                f"{counted(lane['waiting'], lane['lane'] + ' job')} to run, and no worker serves "
+                f"the lane; start one: twolane worker {lane['lane']}"
             )
     if found["dead_letters"]:
-        say(f"{found['dead_letters']:,} dead letters: twolane dead list")
+        say(f"{counted(found['dead_letters'], 'dead letter')}: twolane dead list")
 
 
 def _workers(beats: list[dict[str, Any]]) -> Table:

@@ -12,14 +12,19 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.comparison import Row
+from twolane.commandline import plain as plain
 
-PLAIN_WIDTH = 160  # columns of a file or a pipe: no row of ours is folded there
+PLAIN_WIDTH = 1_000  # columns of a file or a pipe: no row of ours is folded there
 
 
 def console(stream: IO[str] | None = None) -> Console:
     """A console on ``stream`` (standard output by default), wide where nobody has a window."""
     file = stream or sys.stdout
-    return Console(file=file, width=None if file.isatty() else PLAIN_WIDTH, highlight=False)
+    # Nothing in a text is taken for markup: much of it comes from jobs and is untrusted.
+    return Console(
+        file=file, width=None if file.isatty() else PLAIN_WIDTH,
+        highlight=False, markup=False, emoji=False,
+    )  # fmt: skip
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: int = 99) -> Table:
@@ -28,15 +33,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: in
     for number, name in enumerate(columns):
         made.add_column(name, justify="right" if number >= right else "left")
     for row in rows:
-        # Text, not markup: what a job wrote is untrusted.
         made.add_row(*(Text(plain(cell)) for cell in row))
     return made
-
-
-def plain(value: object) -> str:
-    """Text that a terminal will not act on: control characters are shown, not sent."""
-    text = str(value)
-    return text if text.isprintable() else "".join(c if c.isprintable() else "�" for c in text)
 
 
 def seconds(value: float) -> str:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from functools import partial
 
 import click
 
+from twolane.commandline import option, say
 from twolane.quantities import DURATION, SIZE
-
-option = partial(click.option, show_default=True, show_envvar=True)
 
 
 def _is_loopback(host: str) -> bool:
@@ -20,7 +18,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=8080, type=click.IntRange(0, 65535), help="0: any free port.")
 @option("--latency", default="50ms", type=DURATION, help="Wait before each answer.")
@@ -48,11 +46,11 @@ def target(
     body_size: int,
     seed: int | None,
 ) -> None:
-    """Run a web service of known latency, for fetch jobs to wait for.
+    """A web service of chosen latency to fetch from.
 
     \b
-      twolane target --latency 50ms
-      twolane target --port 0 --latency 50ms --p99 200ms --error-rate 0.01
+    twolane target --latency 50ms
+    twolane target --port 0 --latency 50ms --p99 200ms --error-rate 0.01
 
     Any path answers 200 after the latency; /stats counts the requests, /healthz answers at once.
     It ends at once with Ctrl-C or SIGTERM.
@@ -65,10 +63,9 @@ def target(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--p99") from None
     if not _is_loopback(host):
-        click.echo(
+        say(
             f"Warning: listening on {host}: other machines may reach this service, "
-            "which asks nobody who they are",
-            err=True,
+            "which asks nobody who they are"
         )
     try:
         import uvloop

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from twolane.commandline import INTERRUPTED, jobs_option, load_jobs, log_option, option, say
+from twolane.quantities import DURATION
 
 if TYPE_CHECKING:
     from producer.local import LocalFleet
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     help="When the broker writes to disk: before each reply, or every second.",
 )  # fmt: skip
 @option(
-    "--grace", type=click.FloatRange(min=0), default=30.0, metavar="SECONDS",
+    "--grace", type=DURATION, default="30s", metavar="TIME",
     help="How long running jobs may go on after Ctrl-C.",
 )  # fmt: skip
 @jobs_option

@@ -504,3 +504,22 @@ def test_else_both_ways_to_one_are_named(tmp_path: Path) -> None:
 def test_a_malformed_url_from_the_environment_is_told() -> None:
     with pytest.raises(UsageError):
         broker.resolve(None, {"TWOLANE_BROKER": CANARY})
+
+
+def test_a_password_comes_from_a_file_where_the_url_has_none(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(CANARY + "\n")
+    environ = {"TWOLANE_BROKER_PASSWORD_FILE": str(file)}
+
+    found = broker.parse(broker.resolve("redis://ada@host:7000/3", environ))
+
+    assert (found.username, found.password, found.port, found.db) == ("ada", CANARY, 7000, 3)
+    assert broker.resolve("redis://:own@host", environ) == "redis://:own@host"
+    assert broker.resolve("unix:///run/valkey.sock", environ) == "unix:///run/valkey.sock"
+
+
+def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    environ = {"TWOLANE_BROKER_PASSWORD_FILE": str(tmp_path / "missing")}
+
+    with pytest.raises(UsageError, match="TWOLANE_BROKER_PASSWORD_FILE: cannot read .*missing"):
+        broker.resolve("redis://host", environ)

@@ -62,3 +62,22 @@ def test_sizes_are_bytes(text: str | int, size: int) -> None:
 def test_what_is_no_size_names_the_forms(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"not a size; write 512"):
         SIZE.convert(text, None, None)
+
+
+@pytest.mark.parametrize("value", ["99ms", "0", 0.05])
+def test_a_duration_below_the_least_names_the_least(value: str | float) -> None:
+    with pytest.raises(click.BadParameter, match=r"less than 0\.1s, the least"):
+        Duration(least=0.1).convert(value, None, None)
+
+
+def test_the_least_itself_is_allowed() -> None:
+    assert Duration(least=0.5).convert("500ms", None, None) == 0.5
+
+
+def test_what_no_clock_can_count_is_refused() -> None:
+    digits = "9" * 400
+
+    with pytest.raises(click.BadParameter, match="more than 87600h"):
+        DURATION.convert(f"{digits}h", None, None)
+    with pytest.raises(click.BadParameter, match="more than 1024GiB"):
+        SIZE.convert(digits, None, None)

@@ -532,6 +532,28 @@ async def test_no_process_outlives_a_killed_worker(tmp_path: Path, how: signal.S
         await parent.wait()
 
 
+async def test_a_script_without_a_guard_is_told_and_does_not_hang(tmp_path: Path) -> None:
+    """Starting a process imports the script, which starts a pool in the process, which hung."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace('if __name__ == "__main__":', "if True:"))
+
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(script),
+        str(tmp_path),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        _, err = await asyncio.wait_for(parent.communicate(), 10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            parent.kill()
+
+    assert b"if __name__ == '__main__':" in err
+    assert b"while it loaded the jobs" in err
+
+
 # -- What a job can do to the pool's descriptors --
 
 

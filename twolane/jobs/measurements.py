@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateTable
 
 ENVIRONMENT: Final = "TWOLANE_DATABASE_URL"
+PASSWORD_FILE: Final = "TWOLANE_DATABASE_PASSWORD_FILE"
 ROWS: Final = 10_000
 # Connections a worker holds; jobs beyond wait their turn. Arbitrary: a tenth of the 100 that
 # PostgreSQL accepts by default.
@@ -98,11 +99,26 @@ def database_url(given: str | None = None) -> URL:
         url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise DatabaseError(f"{shown(url)}: give a postgresql:// or sqlite:// URL")
+    url = _with_password(url)
     if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         raise DatabaseError(
             f"{shown(url)}: name a file that workers share: sqlite:////path/to/file"
         )
     return url
+
+
+def _with_password(url: URL) -> URL:
+    """A server's URL without a password gets the one in TWOLANE_DATABASE_PASSWORD_FILE, if set."""
+    file = os.environ.get(PASSWORD_FILE)
+    if not file or url.password or url.get_backend_name() == "sqlite":
+        return url
+    try:
+        password = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatabaseError(
+            f"{PASSWORD_FILE}: cannot read {file}: {type(error).__name__}"
+        ) from None
+    return url.set(password=password)
 
 
 def shown(url: URL) -> str:

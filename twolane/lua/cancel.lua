@@ -24,6 +24,7 @@ for i = 3, #ARGV, 4 do
       if run ~= '' and redis.call('EXISTS', 'twolane:run:' .. run) == 1 then
         redis.call('XADD', 'twolane:run:' .. run .. ':outcomes', '*', 'o', ARGV[i + 1])
         redis.call('HINCRBY', 'twolane:run:' .. run, 'cancelled', 1)
+        redis.call('EXPIRE', 'twolane:run:' .. run, ARGV[1])
         redis.call('EXPIRE', 'twolane:run:' .. run .. ':outcomes', ARGV[1])
       end
     end

@@ -1,0 +1,213 @@
+"""The door: quick to open, and true to what stands behind it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from tests.cli.conftest import ROOT, Run, run_command
+from twolane import __version__
+from twolane.cli import COMMANDS, cli
+from twolane.commandline import ENV_PREFIX, Option
+
+SLOW_TO_LOAD = (
+    "arq",
+    "aiohttp",
+    "numpy",
+    "plotly",
+    "redis",
+    "rich",
+    "scipy",
+    "sqlalchemy",
+    "uvloop",
+)
+
+
+def commands(
+    command: click.Command = cli, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        with context(command, path) as ctx:
+            for name in command.list_commands(ctx):
+                found = command.get_command(ctx, name)
+                assert found is not None
+                yield from commands(found, (*path, name))
+
+
+def context(command: click.Command, path: tuple[str, ...]) -> click.Context:
+    prefix = "_".join((ENV_PREFIX, *path)).upper()
+    return click.Context(command, info_name=" ".join(("twolane", *path)), auto_envvar_prefix=prefix)
+
+
+ALL = list(commands())
+NAMES = [" ".join(path) or "twolane" for path, _ in ALL]
+
+
+@pytest.mark.parametrize("module", ["twolane.cli", "twolane"])
+def test_opening_the_door_loads_no_library_that_only_a_command_needs(module: str) -> None:
+    code = f"import sys, {module}, json; print(json.dumps(sorted(sys.modules)))"
+
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT))
+
+    assert module in loaded
+    assert not set(SLOW_TO_LOAD) & set(loaded)
+    assert not any(name.partition(".")[0] in ("producer", "worker") for name in loaded)
+
+
+def test_help_and_version_load_no_command() -> None:
+    for option in ("--help", "--version"):
+        code = (
+            f"import sys; from twolane.cli import main; main([{option!r}]);"
+            "print([name for name in sys.modules if name.startswith(('producer', 'worker'))])"
+        )
+
+        out = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True)
+
+        assert out.splitlines()[-1] == "[]"
+
+
+def test_help_lists_every_command_with_what_the_command_says_of_itself() -> None:
+    ended = run_command("--help")
+
+    assert (ended.code, ended.err) == (0, "")
+    words = " ".join(ended.out.split())
+    for name, (_, text) in COMMANDS.items():
+        assert f" {name} {text}" in words
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_doors_word_for_a_command_is_the_commands_own(name: str) -> None:
+    command = cli.get_command(context(cli, ()), name)
+
+    assert command is not None
+    assert command.name == name
+    assert command.get_short_help_str(limit=200) == COMMANDS[name][1]
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
+def test_every_option_has_a_variable_and_help_names_it(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    with context(command, path) as ctx:
+        text = " ".join(command.get_help(ctx).split())
+        for one in command.get_params(ctx):
+            if not isinstance(one, click.Option) or one.hidden:
+                continue
+            if one.is_eager:  # --help and --version
+                continue
+            assert isinstance(one, Option), f"{one.opts}: made with click.option, not with ours"
+            variable = one.envvar or one.variable(ctx)
+            assert isinstance(variable, str)
+            assert variable.startswith("TWOLANE_")
+            assert f"env var: {variable}" in text
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
+def test_help_of_every_command_leads_with_an_example(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    with context(command, path) as ctx:
+        text = command.get_help(ctx)
+
+    assert "twolane " in text.partition("\n")[2].partition("Options:")[0]
+
+
+def test_a_variable_is_named_for_the_option_and_not_for_the_functions_parameter(
+    twolane: Run,
+) -> None:
+    ended = twolane(
+        "enqueue", "query", TWOLANE_ENQUEUE_QUERY_RUN="mine", TWOLANE_ENQUEUE_QUERY_JSON="1"
+    )
+
+    assert ended.code == 0
+    assert json.loads(ended.out) == {"run": "mine", "jobs": 1}
+
+
+def test_the_version() -> None:
+    assert run_command("--version") == (0, f"twolane, version {__version__}\n", "")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    code, out, err = run_command("fly")
+
+    assert (code, out) == (2, "")
+    assert err == "Error: No such command 'fly' (see `twolane --help`)\n"
+
+
+@pytest.mark.parametrize("path", [(), ("enqueue",), ("worker",), ("dead",)], ids=str)
+def test_a_group_without_a_command_shows_its_help(path: tuple[str, ...]) -> None:
+    code, out, err = run_command(*path)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Usage: {' '.join(('twolane', *path))} [OPTIONS] COMMAND")
+    assert "Error" not in err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shells_completion_is_printed(shell: str) -> None:
+    code, out, err = run_command(_TWOLANE_COMPLETE=f"{shell}_source")
+
+    assert (code, err) == (0, "")
+    assert "_TWOLANE_COMPLETE" in out
+    assert "twolane" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "number", "expected"),
+    [
+        ("twolane st", "1", "status"),
+        ("twolane enqueue pri", "2", "primes"),
+        ("twolane enqueue primes --chu", "3", "--chunks"),
+        ("twolane enqueue primes --method tr", "4", "trial"),
+    ],
+)
+def test_words_are_completed(words: str, number: str, expected: str) -> None:
+    code, out, _ = run_command(
+        _TWOLANE_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=number
+    )
+
+    assert code == 0
+    assert out.split() == [f"plain,{expected}"]
+
+
+def test_output_that_cannot_be_written_is_one_line_and_one() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "twolane", "jobs"],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: output: No space left on device\n"
+
+
+def test_a_reader_that_goes_away_is_told_nothing() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "twolane", "jobs"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        said = process.stderr.read()
+
+    assert process.wait(60) == 1
+    assert said == ""
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_what_it_can_show(twolane: Run) -> None:
+    twolane("enqueue", "query", "--run", "ascii")
+    twolane("cancel", "ascii")
+
+    ended = twolane("runs", "show", "ascii", PYTHONIOENCODING="ascii")
+
+    assert ended.code == 4
+    assert "1 ? cancelled" in ended.out
+    assert ended.err == ""

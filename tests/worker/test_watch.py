@@ -1,0 +1,287 @@
+"""The watching thread: it keeps the leases while the loop is blocked, and says who blocks it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import worker.watch
+from tests.conftest import wait_until
+from tests.worker.hosting import LEASE_MS, enqueue, hosted, outcomes, registry_of
+from twolane import job, keys
+from twolane.broker import connect_blocking
+from twolane.embedded import Embedded
+from twolane.store import ClaimedJob, Script
+from worker.attempt import Attempt
+from worker.meter import Gauge, Meter
+from worker.watch import Watch
+
+FENCE = b"io-here:1"
+
+
+@job
+async def block(seconds: float) -> str:
+    time.sleep(seconds)  # noqa: ASYNC251  (what a job should not do)
+    return "done"
+
+
+@job
+async def wait_for_go(ctx: dict[str, Any]) -> str:
+    ctx["started"].append(ctx["job_id"])
+    await ctx["go"].wait()
+    return "released"
+
+
+REGISTRY = registry_of([block, wait_for_go])
+
+
+def attempt(job_id: str = "one", deadline: float = float("inf")) -> Attempt:
+    made = Attempt(ClaimedJob(job_id, b"", 1, 0, False, FENCE), 0)
+    made.deadline = deadline
+    return made
+
+
+class Watching:
+    """A thread that renews what is in ``held`` and puts what it lost in ``lost``."""
+
+    def __init__(self, url: str, lease_ms: int = LEASE_MS, gauge: Gauge | None = None) -> None:
+        self.held: list[Attempt] = []
+        self.lost: list[tuple[str, bytes]] = []
+        self.watch = Watch(
+            connect_blocking(url, socket_timeout=lease_ms / 2000), Script("renew"), keys.IO_QUEUE,
+            lease_ms, lambda: list(self.held), self.lost.extend, gauge,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def watching(broker: str) -> Iterator[Watching]:
+    made = Watching(broker)
+    made.watch.start()
+    yield made
+    made.watch.close()
+
+
+async def lease(client: Redis, job_id: str = "one", fence: bytes = FENCE) -> None:
+    await client.set(keys.in_progress(job_id), fence, px=LEASE_MS)
+    await client.zadd(keys.IO_QUEUE, {job_id: 1})
+
+
+async def wait_renewals(watching: Watching, count: int) -> None:
+    for _ in range(count):
+        before = watching.watch.renewed_at
+        await wait_until(_truth(lambda b=before: watching.watch.renewed_at > b), "a renewal")
+
+
+def _truth(condition: Callable[[], bool]) -> Callable[[], Any]:
+    async def ask() -> bool:
+        return condition()
+
+    return ask
+
+
+# -- Renewal --
+
+
+async def test_a_held_lease_is_extended_with_its_place_in_the_queue(
+    client: Redis, watching: Watching
+) -> None:
+    await lease(client)
+    watching.held = [attempt()]
+
+    await wait_renewals(watching, 6)  # a quarter of the lease each: it would be over
+
+    assert await client.get(keys.in_progress("one")) == FENCE
+    seconds, micros = await client.time()
+    due = await client.zscore(keys.IO_QUEUE, "one")
+    assert due is not None
+    assert due > seconds * 1000 + micros // 1000
+    assert watching.lost == []
+
+
+async def test_a_lease_of_another_attempt_is_reported_and_left_alone(
+    client: Redis, watching: Watching
+) -> None:
+    await lease(client, fence=b"io-elsewhere:1")
+    watching.held = [attempt()]
+
+    await wait_renewals(watching, 2)
+
+    assert ("one", FENCE) in watching.lost
+    assert await client.get(keys.in_progress("one")) in (None, b"io-elsewhere:1")
+    assert await client.zscore(keys.IO_QUEUE, "one") == 1
+
+
+async def test_an_attempt_past_its_deadline_is_not_extended(
+    client: Redis, watching: Watching
+) -> None:
+    await lease(client, "late")
+    watching.held = [attempt("late", time.monotonic())]
+
+    async def ended() -> bool:
+        return not await client.exists(keys.in_progress("late"))
+
+    await wait_until(ended, "the lease to end")
+    assert watching.lost == []
+
+
+async def test_more_leases_than_fit_into_one_call_are_all_extended(
+    client: Redis, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.watch, "SETTLE_BATCH", 3)
+    ids = [f"job-{number}" for number in range(10)]
+    for one in ids:
+        await lease(client, one)
+    watching.held = [attempt(one) for one in ids]
+
+    await wait_renewals(watching, 6)
+
+    assert await client.exists(*map(keys.in_progress, ids)) == 10
+
+
+async def test_a_server_that_forgot_the_script_gets_it_again(
+    client: Redis, watching: Watching
+) -> None:
+    await lease(client)
+    watching.held = [attempt()]
+    await wait_renewals(watching, 1)
+
+    await client.script_flush()
+    await wait_renewals(watching, 6)
+
+    assert await client.get(keys.in_progress("one")) == FENCE
+
+
+async def test_the_thread_goes_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Embedded.for_user("always")
+    await asyncio.to_thread(server.start)
+    try:
+        watching = Watching(server.url)
+        watching.watch.start()
+        await wait_renewals(watching, 1)
+
+        await asyncio.to_thread(server.stop)
+        refused = watching.watch.renewed_at
+        await asyncio.to_thread(server.start)
+        await wait_renewals(watching, 2)
+
+        assert watching.watch.is_alive()
+        assert watching.watch.renewed_at > refused
+        await asyncio.to_thread(watching.watch.close)
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def test_closing_ends_the_thread(broker: str) -> None:
+    watching = Watching(broker)
+    watching.watch.start()
+
+    watching.watch.close()
+
+    assert not watching.watch.is_alive()
+
+
+def test_one_that_was_never_started_can_be_closed(broker: str) -> None:
+    # A worker whose on_startup failed closed a thread that it had not started, and that raised.
+    Watching(broker).watch.close()
+
+
+# -- A job that blocks the loop --
+
+
+class Rival:
+    """Another worker, in a thread of its own, that takes every job it can get."""
+
+    def __init__(self, url: str) -> None:
+        self._client = connect_blocking(url)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.claims = 0
+        self.taken: list[bytes] = []
+
+    def _run(self) -> None:
+        claim = Script("claim")
+        while not self._ended.wait(0.01):
+            reply: Any = self._client.eval(
+                claim.text, 2, keys.IO_QUEUE, keys.ABORTS, f"rival:{self.claims}", 60_000, 100
+            )
+            self.taken += reply[2::5]
+            self.claims += 1
+
+    def __enter__(self) -> Rival:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._client.close()
+
+
+async def test_a_blocked_loop_keeps_the_leases_of_all_its_jobs(broker: str, client: Redis) -> None:
+    async with hosted(broker, client, REGISTRY) as worker:
+        others = await enqueue(client, REGISTRY, "wait_for_go", *[{}] * 5)
+        await worker.wait_started(5)
+
+        with Rival(broker) as rival:
+            blocking = await enqueue(client, REGISTRY, "block", {"seconds": 3 * LEASE_MS / 1000})
+            (blocked,) = await outcomes(client, blocking)
+        worker.go.set()
+        ended = await outcomes(client, others)
+
+    assert rival.claims > 10
+    assert set(rival.taken) <= {f"{blocking}-0000000".encode()}, "a lease was lost"
+    assert [one.result for one in ended] == ["released"] * 5
+    assert [one.try_ for one in ended] == [1] * 5
+    assert blocked.success
+
+
+async def test_the_record_says_where_a_job_blocked_the_loop_and_for_how_long(
+    broker: str, client: Redis
+) -> None:
+    async with hosted(broker, client, REGISTRY, lease_ms=2_000):
+        run = await enqueue(client, REGISTRY, "block", {"seconds": 1.2})
+        (blocked,) = await outcomes(client, run)
+
+    assert blocked.blocked_at is not None
+    line = block.__code__.co_firstlineno + 2
+    assert blocked.blocked_at == f"{__file__}:{line} in block"
+    assert 1.2 <= blocked.hold_seconds <= blocked.run_seconds
+    assert blocked.cpu_seconds < blocked.hold_seconds / 5
+
+
+async def test_a_job_that_waits_is_blamed_for_nothing(
+    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.watch, "BLOCKED_SECONDS", 0.3)
+    async with hosted(broker, client, REGISTRY) as hosting:
+        waiting = await enqueue(client, REGISTRY, "wait_for_go")
+        blocking = await enqueue(client, REGISTRY, "block", {"seconds": 0.7})
+        (blocked,) = await outcomes(client, blocking)
+        hosting.go.set()
+        (waited,) = await outcomes(client, waiting)
+
+    assert blocked.blocked_at is not None
+    assert waited.blocked_at is None
+    assert waited.hold_seconds < blocked.hold_seconds / 5
+
+
+async def test_one_hold_is_reported_once(
+    broker: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.watch, "BLOCKED_SECONDS", 0.05)
+    gauge, meter = Gauge(), Meter("long_hold")
+    watching = Watching(broker, gauge=gauge)
+    gauge.current, gauge.began = meter, time.perf_counter()
+    watching.watch.start()
+
+    await wait_renewals(watching, 3)
+    watching.watch.close()
+
+    assert [record.args[0] for record in caplog.records if record.args] == ["long_hold"]
+    assert meter.blocked_at is not None
