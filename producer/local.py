@@ -125,8 +125,10 @@ class LocalFleet:
             await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
-        children, self.children = self.children, []
-        await asyncio.gather(*(one.stop(self._grace_seconds + EXTRA_SECONDS) for one in children))
+        # They stay on the list meanwhile: who loses patience can kill them.
+        seconds = self._grace_seconds + EXTRA_SECONDS
+        await asyncio.gather(*(one.stop(seconds) for one in self.children))
+        self.children.clear()
 
     def kill(self) -> None:
         for child in self.children:

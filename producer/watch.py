@@ -6,8 +6,9 @@ each worker's latest heartbeat. Nothing is scanned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import Final
 
 import msgspec
 from redis.asyncio import Redis
@@ -18,6 +19,11 @@ from twolane.fleet import Heartbeat
 from twolane.histogram import Histogram
 from twolane.keys import LANES, Lane
 from twolane.queues import Depth
+
+# A worker beats once a second, and a busy machine may delay it by one or two.
+SILENT_SECONDS: Final = 4.0
+# For how long a lane with free slots may end nothing: ten times what a worker waits between polls.
+STALLED_SECONDS: Final = 5.0
 
 
 class LaneNow(msgspec.Struct):
@@ -41,7 +47,10 @@ class LaneNow(msgspec.Struct):
 
 
 class WorkerNow(msgspec.Struct):
-    """One worker now: its heartbeat, and its jobs a second since its heartbeat before."""
+    """One worker now: its heartbeat, and its jobs a second since its heartbeat before.
+
+    ``silent_seconds`` is for how long its heartbeat has been the same, as far as looks can tell.
+    """
 
     worker: str
     lane: str
@@ -53,6 +62,7 @@ class WorkerNow(msgspec.Struct):
     memory_bytes: int
     loop_lag_ms: float
     draining: bool
+    silent_seconds: float
 
 
 class Snapshot(msgspec.Struct):
@@ -69,33 +79,41 @@ class Snapshot(msgspec.Struct):
 class Watcher:
     """Looks at a fleet, and remembers the look before; the first look has no rates."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, clock: Callable[[], float] = monotonic) -> None:
         self._client = client
-        self._began = monotonic()
+        self._clock = clock
+        self._began = clock()
         self._looked: float | None = None
         self._depths: dict[Lane, Depth] = {}
         self._beats: dict[str, Heartbeat] = {}
-        # The latest rate of each worker whose heartbeat has not changed since the last look.
+        # Of each worker: when a look first saw its latest heartbeat, and the rate that it gave.
+        self._heard: dict[str, float] = {}
         self._rates: dict[str, float] = {}
+        # Since when each lane that does not move has not.
+        self._stalled: dict[Lane, float] = {}
 
     async def look(self) -> Snapshot:
         beats = {beat.worker: beat for beat in await fleet.workers(self._client)}
         depths = {lane: await queues.look(self._client, lane) for lane in LANES}
-        now = monotonic()
+        now = self._clock()
+        first = self._looked is None
         elapsed = now - self._looked if self._looked is not None else None
         lanes = [self._lane(lane, depths[lane], beats, elapsed) for lane in LANES]
-        workers = [self._worker(beat) for beat in beats.values()]
-        first = self._looked is None
-        snapshot = Snapshot(
+        workers = [self._worker(beat, now) for beat in beats.values()]
+        joined = [] if first else sorted(beats.keys() - self._beats.keys())
+        left = [] if first else sorted(self._beats.keys() - beats.keys())
+        for name in left:
+            self._heard.pop(name, None)
+            self._rates.pop(name, None)
+        self._looked, self._depths, self._beats = now, depths, beats
+        return Snapshot(
             seconds=now - self._began,
             lanes=lanes,
             workers=workers,
-            joined=[] if first else sorted(beats.keys() - self._beats.keys()),
-            left=[] if first else sorted(self._beats.keys() - beats.keys()),
-            warnings=_warnings(lanes),
+            joined=joined,
+            left=left,
+            warnings=[*_unserved(lanes), *self._standing(lanes, now), *_silent(workers)],
         )
-        self._looked, self._depths, self._beats = now, depths, beats
-        return snapshot
 
     def _lane(
         self, lane: Lane, depth: Depth, beats: dict[str, Heartbeat], elapsed: float | None
@@ -125,19 +143,38 @@ class Watcher:
 
     def _news(self, beats: Sequence[Heartbeat], which: str) -> Histogram:
         """What the workers have counted since the look before; nothing at the first look."""
+        if self._looked is None:
+            return Histogram()
         parts = []
         for beat in beats:
             before = self._beats.get(beat.worker)
-            if before is not None:
-                news = histogram.since(getattr(beat, which), getattr(before, which))
-                parts.append(news.buckets)
+            then = getattr(before, which) if before is not None else {}  # it came meanwhile
+            parts.append(histogram.since(getattr(beat, which), then).buckets)
         return histogram.merge(parts)
 
-    def _worker(self, beat: Heartbeat) -> WorkerNow:
+    def _standing(self, lanes: Sequence[LaneNow], now: float) -> list[str]:
+        """Lanes of which the workers have room, and yet nothing of what waits has ended lately."""
+        found = []
+        for name, lane in zip(LANES, lanes, strict=True):
+            free = lane.slots - lane.running
+            if not (lane.waiting and lane.workers and free > 0) or lane.completed_rate:
+                self._stalled.pop(name, None)
+                continue
+            since = self._stalled.setdefault(name, now)
+            if now - since >= STALLED_SECONDS:
+                found.append(
+                    f"{lane.waiting:,} {name} jobs wait, {free:,} of {lane.slots:,} slots are "
+                    f"free, and no job has ended for {now - since:.0f} s; look at the workers' logs"
+                )
+        return found
+
+    def _worker(self, beat: Heartbeat, now: float) -> WorkerNow:
         before = self._beats.get(beat.worker)
+        if before is None or beat.at_ms != before.at_ms:
+            self._heard[beat.worker] = now
         if before is not None and beat.at_ms > before.at_ms:
             ended = beat.done + beat.failed - before.done - before.failed
-            self._rates[beat.worker] = ended / (beat.at_ms - before.at_ms) * 1000
+            self._rates[beat.worker] = max(0, ended) / (beat.at_ms - before.at_ms) * 1000
         return WorkerNow(
             worker=beat.worker,
             lane=beat.lane,
@@ -149,6 +186,7 @@ class Watcher:
             memory_bytes=beat.memory_bytes,
             loop_lag_ms=beat.loop_lag_ms,
             draining=beat.draining,
+            silent_seconds=now - self._heard[beat.worker],
         )
 
 
@@ -159,10 +197,19 @@ def _quantiles(counted: Histogram) -> Quantiles | None:
     return Quantiles(*(one for one in found if one is not None))
 
 
-def _warnings(lanes: Sequence[LaneNow]) -> list[str]:
+def _unserved(lanes: Sequence[LaneNow]) -> list[str]:
     return [
         f"{lane.waiting:,} {lane.lane} jobs wait and no worker serves the lane; "
         f"start one: twolane worker {lane.lane}"
         for lane in lanes
         if lane.waiting and not lane.workers
+    ]
+
+
+def _silent(workers: Sequence[WorkerNow]) -> list[str]:
+    return [
+        f"worker {one.worker} has been silent for {one.silent_seconds:.0f} s; if it died, its jobs "
+        "run again when their leases end"
+        for one in workers
+        if one.silent_seconds >= SILENT_SECONDS
     ]

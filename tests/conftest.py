@@ -16,6 +16,16 @@ from twolane.broker import connect
 from twolane.embedded import Embedded
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked compose run only where ``-m`` names them: they need Docker, and minutes."""
+    if "compose" in config.getoption("-m"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("compose")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True)
 def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or writes what belongs to the person who runs it."""

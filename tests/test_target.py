@@ -200,7 +200,7 @@ def test_listening_beyond_loopback_is_allowed_with_a_warning() -> None:
 
 
 def test_help_leads_with_an_example_and_shows_every_default() -> None:
-    text = CliRunner().invoke(target, ["--help"]).output
+    text = " ".join(CliRunner().invoke(target, ["--help"]).output.split())
 
     assert text.index("twolane target --latency 50ms") < text.index("Options:")
     for default in ("127.0.0.1", "8080", "50ms", "1kB"):

@@ -18,9 +18,13 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("worker.cli:worker", "Run jobs: the IO lane or the CPU lane."),
     "enqueue": ("producer.cli.enqueue:enqueue", "Make jobs; each call makes a run."),
     "runs": ("producer.cli.runs:runs", "List, show and collect runs."),
+    "watch": ("producer.cli.watch:watch", "The fleet now, once a second."),
     "status": ("producer.cli.status:status", "Queues, workers and dead letters now."),
     "cancel": ("producer.cli.cancel:cancel", "Cancel a run, or single jobs."),
-    "dead": ("producer.cli.dead:dead", "List, retry or drop dead letters: jobs that failed for good."),
+    "dead": (
+        "producer.cli.dead:dead",
+        "List, retry or drop dead letters: jobs that failed for good.",
+    ),
     "jobs": ("producer.cli.jobs:jobs", "The jobs that can be enqueued, with their arguments."),
     "target": ("producer.cli.target:target", "A web service of chosen latency to fetch from."),
 }

@@ -18,6 +18,8 @@ class Heartbeat(msgspec.Struct, omit_defaults=True):
 
     ``slots`` is how many jobs it runs at once, ``busy`` how many it runs now; the counters are
     since its start. ``cpu_share`` is in cores, ``loop_lag_ms`` how late its event loop was.
+    ``wait`` and ``run`` are buckets of :mod:`twolane.histogram` with all jobs since its start.
+    Times in ms are the server's clock.
     """
 
     worker: str
@@ -35,7 +37,10 @@ class Heartbeat(msgspec.Struct, omit_defaults=True):
     cpu_share: float = 0.0
     memory_bytes: int = 0
     started_ms: int = 0
+    at_ms: int = 0
     version: str = ""
+    wait: dict[int, int] = {}
+    run: dict[int, int] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -164,3 +164,26 @@ def guarded(decoder: msgspec.msgpack.Decoder[T], data: bytes | memoryview, what:
         raise
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise UndecodablePayload(f"{what}: {error}") from None
+
+
+def loads_arguments(payload: Payload) -> tuple[list[Any], dict[str, Any]]:
+    """Decode what a job is called with.
+
+    Raises:
+        UndecodablePayload: they are not a list and a mapping with names for keys.
+    """
+    args, kwargs = payload.args, payload.kwargs
+    try:
+        return (
+            [] if args == _NO_ARGS else _lists.decode(args),
+            {} if kwargs == _NO_KWARGS else _mappings.decode(kwargs),
+        )
+    except UndecodablePayload:
+        raise
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
+        raise UndecodablePayload(f"not a job's arguments: {error}") from None
+
+
+_NO_ARGS, _NO_KWARGS = b"\x90", b"\x80"
+_lists = msgspec.msgpack.Decoder(list[Any], ext_hook=decode_ext)
+_mappings = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=decode_ext)

@@ -27,6 +27,11 @@ def _common(command: C) -> C:
     for add in (
         log_option,
         click.option("--with-parent", is_flag=True, hidden=True),
+        option(
+            "--health-file", type=click.Path(path_type=Path, dir_okay=False), default=None,
+            metavar="FILE",
+            help="Touched once a second while all is well; `python -m worker.health FILE` looks.",
+        ),
         option("--burst", is_flag=True, help="End when the queue is empty."),
         option(
             "--lease", type=Duration(least=0.5), default="10s", metavar="TIME",

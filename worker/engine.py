@@ -23,6 +23,7 @@ from redis.asyncio import Redis
 from twolane import keys, wire
 from twolane.errors import BadArguments, JobDefinitionError, JobFailure
 from twolane.fleet import Heartbeat
+from twolane.histogram import Histogram
 from twolane.keys import Lane
 from twolane.registry import Hook, Registry
 from twolane.store import ClaimedJob, Kind, Store
@@ -108,6 +109,7 @@ class Engine(arq.worker.Worker):
         # What is claimed and not yet told to be over, for the renewal thread; by fence and id,
         # since an attempt that was lost may be followed here by another one at the same job.
         self._held: dict[str, Attempt] = {}
+        self._waits, self._runs = Histogram(), Histogram()
         self._claims = 0
         self._server_ms_at = 0.0
         self._wake = asyncio.Event()
@@ -130,6 +132,8 @@ class Engine(arq.worker.Worker):
         beat.busy = len(self.running)
         beat.done, beat.failed = self.jobs_complete, self.jobs_failed
         beat.retried, beat.draining = self.jobs_retried, self.draining
+        beat.at_ms = self.now_ms()
+        beat.wait, beat.run = self._waits.buckets, self._runs.buckets
 
     def wake(self, word: str = "work") -> None:
         """Look for work now, rather than at the next poll."""
@@ -177,7 +181,7 @@ class Engine(arq.worker.Worker):
     async def _wait_for_work(self, now_ms: int, next_due_ms: int | None) -> None:
         timeout = self.poll_delay_s or POLL_SECONDS
         if next_due_ms is not None:
-            # A lease's key lives to the end of its last millisecond, and timers go off early by one.
+            # A lease's key lives to the end of its last millisecond; timers go off early by one.
             timeout = min(timeout, max(0.0, (next_due_ms - now_ms + 2) / 1000))
         handle = self.loop.call_later(timeout, self._wake.set)
         try:
@@ -254,6 +258,8 @@ class Engine(arq.worker.Worker):
         self.acknowledger.retry(attempt.id, attempt.fence, int(wait_seconds * 1000))
 
     def _settle(self, attempt: Attempt, ended: Ended, kind: Kind) -> None:
+        self._waits.add((attempt.started_ms - attempt.due_ms) / 1000)
+        self._runs.add(ended.run_seconds)
         self.acknowledger.settle(self._recorder.settlement(attempt, ended, kind))
 
     # -- what comes from outside -----------------------------------------------------------------

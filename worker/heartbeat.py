@@ -25,7 +25,8 @@ ABORT_KEEP_MS: Final = 86_400_000
 class Pulse:
     """Publishes what ``report`` fills in, and brings back the aborts that were asked for.
 
-    ``on_aborts`` gets the ids in arq's abort set, whichever worker they are meant for.
+    ``on_aborts`` gets the ids in arq's abort set, whichever worker they are meant for;
+    ``on_sent`` is called after each heartbeat that the broker has.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Pulse:
         beat: Heartbeat,
         report: Callable[[Heartbeat], None],
         on_aborts: Callable[[list[str]], Awaitable[None]],
+        on_sent: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._beat = beat
         self._report = report
         self._on_aborts = on_aborts
+        self._on_sent = on_sent
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._now = asyncio.Event()
@@ -87,6 +90,7 @@ class Pulse:
             if aborts:
                 pipe.zremrangebyscore(keys.ABORTS, "-inf", now_ms - ABORT_KEEP_MS)
             await pipe.execute()
+        self._on_sent()
         if aborts:
             await self._on_aborts([one.decode() for one in aborts])
 

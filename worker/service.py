@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from twolane.errors import JobDefinitionError
 from twolane.keys import Lane
 from twolane.registry import Registry
 from twolane.store import Script
+from worker import health
 from worker.acknowledger import BROKER_AWAY
 from worker.engine import LEASE_MS, Engine, LaneRunner, Retry
 from worker.heartbeat import Pulse, identify
@@ -47,6 +49,7 @@ class Settings:
     max_memory_bytes: int | None = None
     max_jobs_per_process: int | None = None
     with_parent: bool = False
+    health_file: Path | None = None
 
 
 class Stop:
@@ -145,7 +148,9 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         broker.connect_blocking(settings.url, socket_timeout=settings.lease_ms / 2000),
         Script("renew"), queue, settings.lease_ms, engine.held, lost, gauge,
     )  # fmt: skip
-    pulse = Pulse(client, beat, engine.report, engine.cancel)
+    pulse = Pulse(
+        client, beat, engine.report, engine.cancel, health.toucher(settings.health_file, watch)
+    )
 
     def heard(word: str) -> None:
         if word == "abort":

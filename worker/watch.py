@@ -75,6 +75,10 @@ class Watch(threading.Thread):
                 reconnection.succeeded()
                 self.renewed_at = monotonic()
 
+    def is_renewing(self) -> bool:
+        """Whether leases were renewed, or there were none to renew, within two periods."""
+        return monotonic() - self.renewed_at < self._lease_ms / 2000 + TICK_SECONDS
+
     def close(self) -> None:
         self._closing.set()
         if self.ident is not None:  # it was started

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +49,9 @@ def demo(
     twolane demo
     twolane demo --processes 1
     """
-    return asyncio.run(_demo(fetches, queries, concurrency, processes, output, as_json))
+    from producer.cli.session import run
+
+    return run(lambda: _demo(fetches, queries, concurrency, processes, output, as_json))
 
 
 async def _demo(
@@ -64,6 +66,7 @@ async def _demo(
     from twolane.embedded import Embedded
     from twolane.keys import LANES
 
+    _check_place(output)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twolane-demo-"))
         say("starting a broker, a web service and two workers on this machine …")
@@ -93,16 +96,16 @@ async def _demo(
     rows = comparison.compare(collected.outcomes)
     sentences = story.tell(rows, slots)
     data = report.as_data(collected) | {"slots": slots, "seen": sentences}
-    _save(output, data, collected)
     if as_json:
         print_json(data)
-        return report.exit_code(collected)
-    code = report.finish(collected, as_json=False)
-    click.echo()
-    for sentence in sentences:
-        click.echo(sentence)
+    else:
+        report.show(collected)
+        click.echo()
+        for sentence in sentences:
+            click.echo(sentence)
+    _save(output, data, collected)
     say(f"\nresults saved in {output}")
-    return code
+    return report.exit_code(collected)
 
 
 def _calls(url: str, fetches: int, queries: int) -> Iterator[Call]:
@@ -127,6 +130,15 @@ async def _url_of(target: Child) -> str:
     if "http" not in line:
         raise TwolaneError("the web service of the demo did not start; what it said is above")
     return line.split()[-1]
+
+
+def _check_place(output: Path) -> None:
+    """Find out whether there is a place to save to before the work rather than after it."""
+    place = output if output.exists() else output.parent
+    if not place.exists():
+        raise TwolaneError(f"cannot save the results in {output}: there is no folder {place}")
+    if not os.access(place, os.W_OK):
+        raise TwolaneError(f"cannot save the results in {output}: {place} is not writable for you")
 
 
 def _save(output: Path, data: dict[str, Any], collected: Collected) -> None:

@@ -60,8 +60,8 @@ def size(value: int) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures at the least, thousands set apart: 0.52, 51.9, 1,042."""
-    return f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
+    """Three figures at the least, thousands set apart: 0, 0.52, 51.9, 1,042."""
+    return "0" if not value else f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def ago(ms: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from twolane.commandline import INTERRUPTED, jobs_option, load_jobs, log_option, option, say
+from twolane.errors import BrokerError, TwolaneError
 from twolane.quantities import DURATION
 
 if TYPE_CHECKING:
@@ -64,7 +65,11 @@ def up(
     async def run() -> int:
         stop = _Stop()
         server = Embedded.for_user("always" if appendfsync == "always" else "everysec")
-        await asyncio.to_thread(server.start)
+        try:
+            await asyncio.to_thread(server.start)
+        except BrokerError as error:
+            # Not exit code 3: it is not that a broker cannot be reached.
+            raise TwolaneError(str(error)) from None
         try:
             client = connect(server.url)
             async with LocalFleet(server.url, common, grace) as fleet:

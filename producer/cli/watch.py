@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -12,23 +11,25 @@ from typing import TYPE_CHECKING, Final
 import click
 import msgspec
 
-from twolane.commandline import broker_option, option, say
+from twolane.commandline import broker_option, option, plain, say, to_json
 from twolane.quantities import DURATION
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from rich.console import Group
+    from rich.console import Group, RenderableType
     from rich.table import Table
 
     from producer.comparison import Quantiles
-    from producer.watch import Snapshot
+    from producer.watch import Snapshot, WorkerNow
 
 PERIOD_SECONDS: Final = 1.0
-# A line of history: two minutes fit a terminal of 132 columns.
-HISTORY: Final = 120
+# Seconds of history that are kept; as many are shown as the terminal has room for.
+HISTORY: Final = 300
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-# So that the view fits a screen; --json has them all.
-MAX_WORKERS: Final = 25
+# Columns that the labels of the history take.
+LABEL: Final = 28
+# Lines of the view beside those of the workers.
+OTHER_LINES: Final = 14
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,7 +40,10 @@ MAX_WORKERS: Final = 25
 @broker_option
 @option("--json", "as_json", is_flag=True, help="One JSON record a second on standard output.")
 def watch(duration: float | None, broker: str | None, as_json: bool) -> int:
-    """The fleet now, once a second: lanes, workers, throughput.
+    """The fleet now, once a second.
+
+    Each lane: what comes in and goes out, what waits, how long it waits and runs. Each worker. A
+    line of history for the throughput, with the moments marked at which workers came or went.
 
     \b
     twolane watch
@@ -86,17 +90,19 @@ async def _live(look: Callable[[], Awaitable[Snapshot]], duration: float | None)
     from producer.cli import tables
 
     history = History(HISTORY)
-    with Live(console=tables.console(), screen=False, auto_refresh=False) as live:
+    console = tables.console()
+    with Live(console=console, screen=False, auto_refresh=False) as live:
 
         def show(snapshot: Snapshot) -> None:
             history.add(snapshot)
-            live.update(render(snapshot, history), refresh=True)
+            width, height = console.size  # the window may have changed
+            live.update(render(snapshot, history, width, height), refresh=True)
 
         await _each_second(look, duration, show)
 
 
 def _print_json(snapshot: Snapshot) -> None:
-    click.echo(json.dumps(msgspec.to_builtins(snapshot), ensure_ascii=False))
+    click.echo(to_json(msgspec.to_builtins(snapshot)))
 
 
 def _print_lines(snapshot: Snapshot) -> None:
@@ -150,17 +156,21 @@ class History:
         return found
 
 
-def render(snapshot: Snapshot, history: History) -> Group:
-    """The view of one look."""
+def render(snapshot: Snapshot, history: History, width: int, height: int) -> Group:
+    """The view of one look, for a terminal of that size."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     line = Table.grid(padding=(0, 2))
-    for label, blocks in history.lines(HISTORY // 2):
+    line.add_column(min_width=LABEL, no_wrap=True)
+    line.add_column(no_wrap=True)
+    for label, blocks in history.lines(max(10, width - LABEL - 4)):
         line.add_row(Text(label, style="dim"), Text(blocks))
-    warnings = [Text(warning, style="bold yellow") for warning in snapshot.warnings]
-    parts = [_lanes(snapshot), Text(), line, Text(), _workers(snapshot), *warnings]
+    parts: list[RenderableType] = [_lanes(snapshot), Text(), line]
+    if snapshot.workers:
+        parts += [Text(), _workers(snapshot, max(3, height - OTHER_LINES))]
+    parts += [Text(plain(warning), style="bold yellow") for warning in snapshot.warnings]
     return Group(*parts)
 
 
@@ -168,18 +178,18 @@ def _lanes(snapshot: Snapshot) -> Table:
     from producer.cli import tables
 
     columns = (
-        "lane", "in/s", "out/s", "waiting", "oldest", "slots busy", "workers",
-        "wait p50/p95/p99", "run p50/p95/p99",
+        "lane", "workers", "busy/slots", "in/s", "out/s", "waiting", "oldest",
+        "wait p50/95/99", "run p50/95/99",
     )  # fmt: skip
     rows = [
         (
             lane.lane,
+            lane.workers,
+            f"{lane.running:,}/{lane.slots:,}",
             tables.number(lane.enqueued_rate),
             tables.number(lane.completed_rate),
             f"{lane.waiting:,}",
             tables.seconds(lane.oldest_seconds),
-            f"{lane.running:,} of {lane.slots:,}",
-            lane.workers,
             _three(lane.wait),
             _three(lane.run),
         )
@@ -189,31 +199,49 @@ def _lanes(snapshot: Snapshot) -> Table:
 
 
 def _three(found: Quantiles | None) -> str:
+    """In one unit, so that a row of the view fits 100 columns: ``51.8/55.5/63.0 ms``."""
     from producer.cli import tables
 
     if found is None:
         return "–"
-    return " / ".join(tables.seconds(one) for one in (found.p50, found.p95, found.p99))
+    values = (found.p50, found.p95, found.p99)
+    factor, unit = (1, "s") if values[1] >= 1 else (1e3, "ms")
+    return "/".join(tables.number(one * factor) for one in values) + f" {unit}"
 
 
-def _workers(snapshot: Snapshot) -> Table:
+def _workers(snapshot: Snapshot, most: int) -> Table:
     from producer.cli import tables
 
-    columns = ("worker", "host", "busy", "jobs/s", "CPU", "memory", "loop lag", "")
-    shown = snapshot.workers[:MAX_WORKERS]
+    columns = ("worker", "host", "busy/slots", "jobs/s", "CPU", "memory", "loop lag", "")
+    # --json has them all.
+    shown = snapshot.workers if len(snapshot.workers) <= most else snapshot.workers[: most - 1]
     rows = [
         (
-            worker.worker,
-            worker.host,
-            f"{worker.busy:,} of {worker.slots:,}",
+            _cut(worker.worker, 32),
+            _cut(worker.host, 16),
+            f"{worker.busy:,}/{worker.slots:,}",
             tables.number(worker.rate),
             f"{worker.cpu_share:.0%}",
             tables.size(worker.memory_bytes),
             tables.seconds(worker.loop_lag_ms / 1000),
-            "draining" if worker.draining else "",
+            _state(worker),
         )
         for worker in shown
     ]
     if len(snapshot.workers) > len(shown):
         rows.append((f"and {len(snapshot.workers) - len(shown)} more", *("",) * 7))
-    return tables.table(columns, rows, right=2)
+    made = tables.table(columns, rows, right=2)
+    made.columns[-1].justify = "left"
+    return made
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _state(worker: WorkerNow) -> str:
+    from producer.watch import SILENT_SECONDS
+
+    if worker.silent_seconds >= SILENT_SECONDS:
+        return f"silent {worker.silent_seconds:.0f} s"
+    return "draining" if worker.draining else ""

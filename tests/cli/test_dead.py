@@ -115,13 +115,14 @@ async def test_which_letters_must_be_said_once(
 async def test_ids_that_another_client_chose_cannot_act_on_the_terminal(
     twolane: Run, client: Redis
 ) -> None:
-    await client.zadd(keys.DEAD, {"\x1b[31mx": 1})
-    await client.hset(keys.dead("\x1b[31mx"), mapping={"function": "\x9bf"})  # type: ignore[misc]
+    nasty = "\x1b[31mx\x9b2J\x07"
+    await client.zadd(keys.DEAD, {nasty: 1})
+    await client.hset(keys.dead(nasty), mapping={"function": nasty})  # type: ignore[misc]
 
     for ended in (
         twolane("dead", "list", "--traceback"),
         twolane("dead", "list", "--json"),
         twolane("dead", "retry", "--all"),
     ):
-        assert not {"\x1b", "\x9b"} & set(ended.out + ended.err)
+        assert not {"\x1b", "\x9b", "\x07"} & set(ended.out + ended.err)
         assert "Traceback" not in ended.err

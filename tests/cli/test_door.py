@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,11 +177,18 @@ def test_words_are_completed(words: str, number: str, expected: str) -> None:
     assert out.split() == [f"plain,{expected}"]
 
 
-def test_output_that_cannot_be_written_is_one_line_and_one() -> None:
+@pytest.mark.parametrize("command", [["jobs"], ["runs", "collect", "x"]], ids=str)
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
+    twolane: Run, command: list[str]
+) -> None:
+    twolane("enqueue", "query", "--run", "x")
+    twolane("cancel", "x")
+
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
-            [sys.executable, "-m", "twolane", "jobs"],
+            [sys.executable, "-m", "twolane", *command],
             stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # it is flushed at the end
         )  # fmt: skip
 
     assert ended.returncode == 1

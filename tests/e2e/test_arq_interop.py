@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import arq
@@ -14,7 +15,7 @@ from arq.jobs import Job, JobStatus
 from redis.asyncio import Redis
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import Start
+from tests.e2e.conftest import Start, alive, wait_noted
 from tests.worker.hosting import HostedWorker, enqueue, hosted, registry_of
 from twolane import address, job, keys, outcome, runs, wire
 from twolane.errors import RemoteError
@@ -205,6 +206,18 @@ async def test_an_arq_client_reaches_the_cpu_lane_by_its_queue(
     made = await enqueued(pool, "compute", 0.0, _queue_name=CPU_QUEUE)
 
     assert isinstance(await made.result(timeout=10, poll_delay=POLL), int)
+
+
+async def test_an_arq_client_aborts_a_running_cpu_job(
+    pool: ArqRedis, start: Start, notes: Path
+) -> None:
+    start("cpu")
+    made = await enqueued(pool, "hold", str(notes), "held", _queue_name=CPU_QUEUE)
+    await wait_noted(notes, "held")
+
+    assert await made.abort(timeout=10, poll_delay=POLL)
+
+    assert not alive(int((notes / "held").read_text()))
 
 
 # -- arq's worker, our producer --

@@ -231,14 +231,14 @@ async def test_nothing_is_lost_when_the_broker_goes_away_under_load(
     server: Embedded, registry: Registry, start: Start, lane: str, end: object
 ) -> None:
     client = connect(server.url)
-    job_, arguments = {"io": ("nap", {"seconds": 0.02}), "cpu": ("own_pid", {})}[lane]
-    count = 1_500
+    job_, arguments, options = {
+        "io": ("nap", {"seconds": 0.02}, ["--concurrency", "8"]),
+        "cpu": ("compute", {"seconds": 0.005}, []),
+    }[lane]
+    count = 300
     run = await enqueue(client, registry, job_, *[arguments] * count)
-    worker = start(lane, "--lease", "2", url=server.url)
-    if lane == "io":
-        await wait_settled(client, run, 50)
-    else:
-        await worker.heartbeat(client)
+    worker = start(lane, "--lease", "1", *options, url=server.url)
+    await wait_settled(client, run, 50)
 
     await end(server)  # type: ignore[operator]
     for doing in ("renewing leases", "claiming jobs", "sending heartbeats", "listening for work"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -11,8 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from producer.cancel import cancel_run
-from tests.conftest import wait_until
-from tests.e2e.conftest import Start, WorkerProcess, wait_noted
+from tests.e2e.conftest import Start, wait_noted
 from tests.worker.hosting import enqueue, outcomes
 from twolane import dead, fleet, keys, runs, wire
 from twolane.registry import Registry
@@ -444,23 +442,14 @@ async def test_a_worker_without_a_broker_says_so_in_one_line(start: Start, tmp_p
     assert worker.log.startswith("Error: ")
 
 
-async def _all_idle(client: Redis, worker: WorkerProcess) -> None:
-    async def idle() -> bool:
-        return (await worker.heartbeat(client)).busy == 0
-
-    await wait_until(idle, "an idle worker")
-
-
 async def test_an_idle_worker_beats_and_a_stopped_one_says_goodbye(
     client: Redis, start: Start
 ) -> None:
     worker = start("io", "--concurrency", "7")
     beat = await worker.heartbeat(client)
-    await _all_idle(client, worker)
 
     worker.send(signal.SIGTERM)
     code, left = await worker.wait(), await fleet.workers(client)
 
     assert (beat.slots, beat.lane, beat.pid) == (7, "io", worker.pid)
     assert (code, left) == (0, [])
-    await asyncio.sleep(0)

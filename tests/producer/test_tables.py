@@ -58,7 +58,7 @@ def test_sizes(value: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0.00"), (0.523, "0.52"), (51.94, "51.9"), (1042.4, "1,042"), (1e6, "1,000,000")],
+    [(0, "0"), (0.523, "0.52"), (51.94, "51.9"), (1042.4, "1,042"), (1e6, "1,000,000")],
 )
 def test_numbers(value: float, text: str) -> None:
     assert tables.number(value) == text

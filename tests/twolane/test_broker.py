@@ -521,5 +521,5 @@ def test_a_password_comes_from_a_file_where_the_url_has_none(tmp_path: Path) -> 
 def test_a_password_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     environ = {"TWOLANE_BROKER_PASSWORD_FILE": str(tmp_path / "missing")}
 
-    with pytest.raises(UsageError, match="TWOLANE_BROKER_PASSWORD_FILE: cannot read .*missing"):
+    with pytest.raises(UsageError, match=r"TWOLANE_BROKER_PASSWORD_FILE: cannot read .*missing"):
         broker.resolve("redis://host", environ)

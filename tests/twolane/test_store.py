@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import hiredis
 import pytest
 from arq.connections import ArqRedis
 from arq.jobs import Job as ArqJob
@@ -50,14 +51,26 @@ class Calls:
 
     def __init__(self, client: Redis) -> None:
         self.client = client
-        self.made: list[tuple[Any, ...]] = []
+        self.connection_pool = self
+        self.made: list[list[bytes]] = []
 
-    async def evalsha(self, *args: Any) -> Any:
-        self.made.append(args)
-        return await self.client.evalsha(*args)  # type: ignore[misc]
+    async def get_connection(self) -> Calls:
+        self.connection = await self.client.connection_pool.get_connection()
+        return self
 
-    async def eval(self, *args: Any) -> Any:
-        return await self.client.eval(*args)  # type: ignore[misc]
+    async def release(self, _: Calls) -> None:
+        await self.client.connection_pool.release(self.connection)
+
+    async def send_packed_command(self, packed: list[bytes]) -> None:
+        reader = hiredis.Reader()
+        reader.feed(b"".join(packed))
+        command = reader.gets()
+        if command[0] == b"EVALSHA":
+            self.made.append(command[1:])
+        await self.connection.send_packed_command(packed)
+
+    async def read_response(self) -> Any:
+        return await self.connection.read_response()
 
 
 class Place:

@@ -351,6 +351,7 @@ def test_a_recorded_error_is_encoded_like_the_exception(
 
 @settings(stable)
 @given(st.text(st.characters(exclude_categories=()), max_size=50))
+@example("a\ud800b")
 def test_any_message_can_be_encoded(message: str) -> None:
     back = loads(dumps(ValueError(message)))
 

@@ -23,7 +23,8 @@ from worker.io import IoLane
 from worker.waker import Waker
 from worker.watch import Watch
 
-LEASE_MS = 400  # short, so that a test can wait for its end
+LEASE_MS = 10_000
+SHORT_LEASE_MS = 400  # for tests that wait for its end
 
 
 def registry_of(functions: Iterable[Callable[..., Any]]) -> Registry:

@@ -391,6 +391,27 @@ async def test_a_job_over_its_timeout_fails_whatever_it_makes_of_it(
     assert ended.run_seconds >= 0.05
 
 
+async def test_timeouts_of_a_second_and_more_are_kept_one_by_one() -> None:
+    # They are looked at together, not with a timer each.
+    @job(timeout=1.0)
+    async def wait_a_second() -> None:
+        await asyncio.Event().wait()
+
+    @job(timeout=60.0)
+    async def wait_a_minute() -> None:
+        await asyncio.Event().wait()
+
+    bench = Bench(wait_a_second, wait_a_minute)
+    bench.start(wait_a_minute)
+    late = [bench.start(wait_a_second) for _ in range(3)]
+    ended = await bench.wait_ended(3)
+
+    assert {attempt for attempt, _ in bench.ended} == set(late)
+    assert [one.error.type for one in ended if one.error] == ["JobTimeout"] * 3
+    assert all(one.run_seconds >= 1.0 for one in ended)
+    await bench.lane.close()
+
+
 async def test_a_thread_over_its_timeout_is_left_behind() -> None:
     let_go, left = threading.Event(), threading.Event()
 
@@ -459,16 +480,17 @@ async def test_a_job_that_swallows_cancellation_loses_its_slot_after_the_grace(
                 await let_go.wait()
 
     bench = Bench(swallow)
-    attempt = bench.start(swallow)
-    task = attempt.handle
-    (ended,) = await bench.wait_ended()
+    task = bench.start(swallow).handle
+    assert isinstance(task, asyncio.Task)
+    try:
+        (ended,) = await bench.wait_ended()
+        assert not task.done()
+    finally:
+        let_go.set()
+        await asyncio.wait([task])
 
     assert ended.error is not None
     assert ended.error.type == "JobTimeout"
-    assert isinstance(task, asyncio.Task)
-    assert not task.done()
-    let_go.set()
-    await asyncio.wait([task])
     await bench.lane.close()
     assert len(bench.ended) == 1
 
@@ -481,5 +503,4 @@ async def test_a_job_that_ended_in_time_is_not_stopped_any_more(bench: Bench) ->
 
     assert attempt.verdict is None
     assert ended.error is None
-    assert attempt.timer is not None
-    assert attempt.timer.cancelled()
+    assert len(bench.ended) == 1

@@ -61,13 +61,14 @@ async def test_the_cpu_seconds_of_others_on_the_loop_are_not_charged() -> None:
 async def test_the_longest_hold_is_that_of_one_step_and_not_the_sum() -> None:
     async def hold() -> None:
         for seconds in (0.02, 0.1, 0.02, 0.02, 0.02, 0.02):
-            burn(seconds)
+            time.sleep(seconds)  # noqa: ASYNC251  (what a job should not do)
             await asyncio.sleep(0)
 
+    began = time.perf_counter()
     _, meter = await measure(hold())
+    elapsed = time.perf_counter() - began
 
-    assert meter.longest_hold >= 0.1
-    assert meter.cpu_seconds >= meter.longest_hold * 0.5
+    assert 0.1 <= meter.longest_hold <= elapsed - 0.1, "the other steps took 0.1 s at the least"
 
 
 async def test_blocking_holds_the_loop_without_using_the_cpu() -> None:

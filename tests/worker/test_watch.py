@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 import worker.watch
 from tests.conftest import wait_until
-from tests.worker.hosting import LEASE_MS, enqueue, hosted, outcomes, registry_of
+from tests.worker.hosting import SHORT_LEASE_MS, enqueue, hosted, outcomes, registry_of
 from twolane import job, keys
 from twolane.broker import connect_blocking
 from twolane.embedded import Embedded
@@ -50,7 +50,9 @@ def attempt(job_id: str = "one", deadline: float = float("inf")) -> Attempt:
 class Watching:
     """A thread that renews what is in ``held`` and puts what it lost in ``lost``."""
 
-    def __init__(self, url: str, lease_ms: int = LEASE_MS, gauge: Gauge | None = None) -> None:
+    def __init__(
+        self, url: str, lease_ms: int = SHORT_LEASE_MS, gauge: Gauge | None = None
+    ) -> None:
         self.held: list[Attempt] = []
         self.lost: list[tuple[str, bytes]] = []
         self.watch = Watch(
@@ -68,7 +70,7 @@ def watching(broker: str) -> Iterator[Watching]:
 
 
 async def lease(client: Redis, job_id: str = "one", fence: bytes = FENCE) -> None:
-    await client.set(keys.in_progress(job_id), fence, px=LEASE_MS)
+    await client.set(keys.in_progress(job_id), fence, px=SHORT_LEASE_MS)
     await client.zadd(keys.IO_QUEUE, {job_id: 1})
 
 
@@ -157,7 +159,7 @@ async def test_a_server_that_forgot_the_script_gets_it_again(
     assert await client.get(keys.in_progress("one")) == FENCE
 
 
-async def test_the_thread_goes_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_thread_goes_on_after_an_outage() -> None:
     server = Embedded.for_user("always")
     await asyncio.to_thread(server.start)
     try:
@@ -229,7 +231,9 @@ async def test_a_blocked_loop_keeps_the_leases_of_all_its_jobs(broker: str, clie
         await worker.wait_started(5)
 
         with Rival(broker) as rival:
-            blocking = await enqueue(client, REGISTRY, "block", {"seconds": 3 * LEASE_MS / 1000})
+            blocking = await enqueue(
+                client, REGISTRY, "block", {"seconds": 3 * SHORT_LEASE_MS / 1000}
+            )
             (blocked,) = await outcomes(client, blocking)
         worker.go.set()
         ended = await outcomes(client, others)
@@ -244,7 +248,7 @@ async def test_a_blocked_loop_keeps_the_leases_of_all_its_jobs(broker: str, clie
 async def test_the_record_says_where_a_job_blocked_the_loop_and_for_how_long(
     broker: str, client: Redis
 ) -> None:
-    async with hosted(broker, client, REGISTRY, lease_ms=2_000):
+    async with hosted(broker, client, REGISTRY):
         run = await enqueue(client, REGISTRY, "block", {"seconds": 1.2})
         (blocked,) = await outcomes(client, run)
 

@@ -52,6 +52,10 @@ FILL: Final = text(
     SELECT id, (id * 7919) % 1000 FROM ids
     """
 )
+REFUSED: Final = (
+    "the server keeps the password that its data was made with: give the worker that one, or "
+    "change it in the server (ALTER ROLE … PASSWORD …)"
+)
 
 
 class DatabaseError(Exception):
@@ -65,7 +69,12 @@ class NotEnoughRows(DatabaseError):
 def _failed(url: URL, error: Exception) -> DatabaseError:
     # The driver's own message, without the statement and links that SQLAlchemy puts around it.
     cause = getattr(error, "orig", None) or error
-    return DatabaseError(f"{shown(url)}: {type(error).__name__}: {cause}")
+    # SQLSTATE class 28, invalid authorization; asyncpg's errors carry it, wrapped or not.
+    refused = any(
+        str(getattr(one, "sqlstate", "") or "").startswith("28") for one in (error, cause)
+    )
+    hint = f"; {REFUSED}" if refused else ""
+    return DatabaseError(f"{shown(url)}: {type(error).__name__}: {cause}{hint}")
 
 
 def expected_sum(rows: int) -> int:

@@ -1,0 +1,213 @@
+"""The health file: young while a worker is well, old soon after it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from tests.conftest import wait_until
+from tests.e2e.conftest import ROOT, Start, start
+from tests.worker.hosting import HostedWorker, hosted, registry_of
+from twolane import fleet, job, keys
+from twolane.broker import connect
+from twolane.embedded import Embedded
+from twolane.fleet import KEEP_MS
+from worker import health
+from worker.health import MAX_AGE_SECONDS, check
+
+__all__ = ["start"]
+
+
+@job
+async def rest() -> None: ...
+
+
+REGISTRY = registry_of([rest])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "health"
+
+
+def truth(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
+    async def ask() -> bool:
+        return condition()
+
+    return ask
+
+
+def probe(file: Path) -> tuple[int, str]:
+    """As an orchestrator asks: the exit code and what it said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "worker.health", str(file)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout + done.stderr
+
+
+def age(file: Path, seconds: float) -> None:
+    """Make the file that old."""
+    then = time.time() - seconds
+    os.utime(file, (then, then))
+
+
+# -- What the probe says --
+
+
+def test_a_young_file_is_well(file: Path) -> None:
+    file.touch()
+
+    assert probe(file) == (0, "")
+
+
+def test_an_old_file_is_not_well_and_says_for_how_long(file: Path) -> None:
+    file.touch()
+    age(file, 61.2)
+
+    assert probe(file) == (
+        1, "the worker has not been well for 61 s (its event loop, leases or broker)\n",
+    )  # fmt: skip
+
+
+def test_a_missing_file_names_the_option_that_makes_it(file: Path) -> None:
+    code, said = probe(file)
+
+    assert code == 1
+    assert said == (
+        f"{file}: No such file or directory; is the worker started with --health-file {file}?\n"
+    )
+
+
+def test_a_few_late_heartbeats_are_no_illness(file: Path) -> None:
+    file.touch()
+    age(file, MAX_AGE_SECONDS - 1)
+
+    assert check(file) is None
+
+
+# -- When the worker touches it --
+
+
+def _touch_with(worker: HostedWorker, file: Path) -> None:
+    """As :mod:`worker.service` does."""
+    assert worker.watch is not None
+    worker.pulse._on_sent = health.toucher(file, worker.watch)
+
+
+async def wait_touched(file: Path) -> None:
+    age(file, 1_000)
+    await wait_until(truth(lambda: check(file) is None), "a touch")
+
+
+async def test_it_is_touched_with_each_heartbeat(broker: str, client: Redis, file: Path) -> None:
+    async with hosted(broker, client, REGISTRY) as worker:
+        _touch_with(worker, file)
+        await wait_until(truth(file.exists), "the file")
+        await wait_touched(file)
+
+
+async def test_it_is_left_alone_while_leases_are_not_renewed(
+    broker: str, client: Redis, file: Path
+) -> None:
+    async with hosted(broker, client, REGISTRY) as worker:
+        _touch_with(worker, file)
+        await wait_until(truth(file.exists), "the file")
+        assert worker.watch is not None
+        await asyncio.to_thread(worker.watch.close)  # the thread is dead, the loop lives
+        worker.watch.renewed_at -= 60
+        age(file, 1_000)
+        beats = worker.beat.at_ms
+
+        async def two_more_beats() -> bool:
+            worker.pulse.hurry()
+            return worker.beat.at_ms > beats + 20
+
+        await wait_until(two_more_beats, "two heartbeats")
+
+    assert check(file) is not None
+
+
+async def test_it_grows_old_while_the_broker_is_away(file: Path) -> None:
+    server = Embedded.for_user("no")
+    await asyncio.to_thread(server.start)
+    client = connect(server.url)
+    try:
+        async with hosted(server.url, client, REGISTRY) as worker:
+            _touch_with(worker, file)
+            await wait_until(truth(file.exists), "the file")
+
+            await asyncio.to_thread(server.stop)
+            age(file, 1_000)
+            worker.pulse.hurry()  # a heartbeat that the broker does not get
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert check(file) is not None
+
+            await asyncio.to_thread(server.start)
+            await wait_touched(file)
+    finally:
+        await client.aclose()
+        await asyncio.to_thread(server.stop)
+
+
+# -- A worker's end, as the fleet sees it --
+
+
+async def test_a_worker_that_stops_says_goodbye(start: Start, client: Redis) -> None:
+    worker = start("io")
+    beat = await worker.heartbeat(client)
+
+    worker.send(signal.SIGTERM)
+
+    assert await worker.wait() == 0
+    assert await client.zscore(keys.WORKERS, beat.worker) is None
+    assert not await client.exists(keys.worker(beat.worker))
+
+
+async def test_the_word_of_a_killed_worker_ends_within_ten_seconds(
+    start: Start, client: Redis
+) -> None:
+    worker = start("io")
+    beat = await worker.heartbeat(client)
+
+    worker.send(signal.SIGKILL)
+    await worker.wait()
+
+    seconds, micros = await client.time()
+    until = await client.zscore(keys.WORKERS, beat.worker)
+    assert until is not None
+    assert until - (seconds * 1000 + micros // 1000) <= KEEP_MS == 10_000
+    assert 0 < await client.pttl(keys.worker(beat.worker)) <= KEEP_MS
+    # Then it is gone from the fleet, whoever else tidies up.
+    await client.zadd(keys.WORKERS, {beat.worker: 1})
+    assert await fleet.workers(client) == []
+
+
+async def test_a_frozen_worker_grows_unwell_and_recovers(
+    start: Start, client: Redis, file: Path
+) -> None:
+    worker = start("cpu", "--health-file", str(file))
+    await worker.heartbeat(client)
+    await wait_until(truth(file.exists), "the file")
+
+    worker.send(signal.SIGSTOP)
+    await wait_until(
+        truth(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED), "the stop"
+    )
+    age(file, 1_000)
+    assert probe(file)[0] == 1
+    worker.send(signal.SIGCONT)
+
+    await wait_touched(file)
+    assert probe(file)[0] == 0

@@ -1,0 +1,47 @@
+"""Says by a file whether a worker is well, for an orchestrator to probe.
+
+The worker touches the file after each heartbeat that its broker took, if its leases are being
+renewed as well: so the file grows old within seconds when its event loop, its renewal thread or
+its connection is dead. ``python -m worker.health FILE`` exits 0 while it is young.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from worker.watch import Watch
+
+# Heartbeats come once a second; a busy machine may be late by a few.
+MAX_AGE_SECONDS: Final = 5.0
+
+
+def toucher(file: Path | None, watch: Watch) -> Callable[[], None]:
+    """What to call after each heartbeat."""
+
+    def touch() -> None:
+        if file is not None and watch.is_renewing():
+            file.touch()
+
+    return touch
+
+
+def check(file: Path) -> str | None:
+    """What is wrong, or None while the worker is well."""
+    try:
+        age = time.time() - file.stat().st_mtime
+    except OSError as error:
+        return f"{file}: {error.strerror}; is the worker started with --health-file {file}?"
+    if age > MAX_AGE_SECONDS:
+        return f"the worker has not been well for {age:.0f} s (its event loop, leases or broker)"
+    return None
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m worker.health FILE")
+    sys.exit(check(Path(sys.argv[1])))
