@@ -47,6 +47,8 @@ def _cancellation(job_id: str, data: bytes, lane: Lane) -> Cancellation:
         payload = wire.load_payload(data)
     except UndecodablePayload:
         payload = wire.Payload("?", EMPTY_LIST, EMPTY_MAP, now_ms)
+    if not wire.is_readable(payload):
+        payload.args, payload.kwargs = EMPTY_LIST, EMPTY_MAP
     record, entry = outcome.encode(
         Outcome(
             try_=0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -33,12 +34,7 @@ class Signature:
         if job.wants_ctx:
             parameters = parameters[1:]
         self.signature = signature.replace(parameters=parameters)
-        try:
-            hints = typing.get_type_hints(job.function, include_extras=True)
-        except Exception:
-            # Annotations that name what only a type checker imports: they cannot be checked here.
-            hints = {}
-        self.types = {p.name: hints[p.name] for p in parameters if p.name in hints}
+        self.types = {p.name: kind for p in parameters if (kind := _type_of(p, job)) is not ...}
         self.must_convert = any(not _is_plain(kind) for kind in self.types.values())
 
     def check(
@@ -54,19 +50,7 @@ class Signature:
             NotEncodable: one has no form on the wire.
         """
         bound = self._bind(args, kwargs)
-        for name, value in bound.arguments.items():
-            kind = self.types.get(name, Any)
-            parameter = self.signature.parameters[name]
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                bound.arguments[name] = tuple(
-                    self._convert(name, one, kind, from_text) for one in value
-                )
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                bound.arguments[name] = {
-                    key: self._convert(key, one, kind, from_text) for key, one in value.items()
-                }
-            else:
-                bound.arguments[name] = self._convert(name, value, kind, from_text)
+        self._convert_all(bound, from_text)
         return self._as_keywords(bound)
 
     def receive(
@@ -80,13 +64,16 @@ class Signature:
         if not self.must_convert:
             return args, kwargs
         bound = self._bind(args, kwargs)
-        for name, value in bound.arguments.items():
-            if name in self.types and self.signature.parameters[name].kind not in (
-                inspect.Parameter.VAR_POSITIONAL,
-                inspect.Parameter.VAR_KEYWORD,
-            ):
-                bound.arguments[name] = self._convert(name, value, self.types[name], False)
+        self._convert_all(bound, from_text=False)
         return bound.args, bound.kwargs
+
+    def check_fit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Tell arguments that do not fit from a TypeError of the job's own, after one was raised.
+
+        Raises:
+            BadArguments: the signature does not take them.
+        """
+        self._bind(args, kwargs)
 
     def __str__(self) -> str:
         """The call as help and errors show it: ``count_primes(low: int, high: int, …)``."""
@@ -106,11 +93,26 @@ class Signature:
         except TypeError as error:
             raise BadArguments(f"job {self.job.name!r}: {error}; it takes {self}") from None
 
+    def _convert_all(self, bound: inspect.BoundArguments, from_text: bool) -> None:
+        for name, value in bound.arguments.items():
+            kind = self.types.get(name, Any)
+            parameter = self.signature.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                bound.arguments[name] = tuple(
+                    self._convert(name, one, kind, from_text) for one in value
+                )
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                bound.arguments[name] = {
+                    key: self._convert(key, one, kind, from_text) for key, one in value.items()
+                }
+            else:
+                bound.arguments[name] = self._convert(name, value, kind, from_text)
+
     def _convert(self, name: str, value: Any, kind: Any, from_text: bool) -> Any:
         if from_text and isinstance(value, str):
             value = _read(value, kind)
         try:
-            converted = msgspec.convert(value, kind, strict=not from_text, builtin_types=())
+            converted = msgspec.convert(value, kind, strict=not from_text, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
             raise BadArguments(
                 f"job {self.job.name!r}: parameter {name!r}: got {shown(value)}: {error} "
@@ -148,6 +150,22 @@ class Signature:
         return args, kwargs
 
 
+def _type_of(parameter: inspect.Parameter, job: Job) -> Any:
+    """What a parameter's annotation stands for; Ellipsis where there is nothing to check against.
+
+    Each is resolved by itself: one that names what only a type checker imports takes no check
+    away from the others.
+    """
+    if parameter.annotation is parameter.empty:
+        return ...
+    alone = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    names = getattr(job.function, "__globals__", {})
+    try:
+        return typing.get_type_hints(alone, names, include_extras=True)[parameter.name]
+    except Exception:
+        return ...
+
+
 def _is_plain(kind: Any) -> bool:
     try:
         return kind in PLAIN
@@ -159,6 +177,8 @@ def _read(text: str, kind: Any) -> Any:
     """A value from a command line: text where text is asked for, else JSON where it is JSON."""
     if _wants_text(kind):
         return text
+    if kind is bytes:
+        return text.encode()
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -190,5 +210,8 @@ def type_name(kind: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value as an error shows it: its repr, cut where it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception as error:
+        text = f"<a {type(value).__name__} whose __repr__ raised {type(error).__name__}>"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

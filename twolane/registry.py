@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -38,8 +39,10 @@ class Backoff:
 
     def seconds(self, failed_try: int, draw: float) -> float:
         """The wait after try ``failed_try`` (1 for the first); ``draw`` is from [0, 1)."""
-        # The exponent is bounded so that a high try cannot overflow a float.
-        wait = min(self.ceiling, self.base * self.factor ** min(failed_try - 1, 64))
+        try:
+            wait = min(self.ceiling, self.base * self.factor ** (failed_try - 1))
+        except OverflowError:  # of a high try: beyond any ceiling
+            wait = self.ceiling if self.base else 0.0
         return wait * (0.5 + draw / 2)
 
 
@@ -152,17 +155,20 @@ def _describe(
             f"{where}: lane='cpu' on a coroutine function; `async def` waits, `def` computes: "
             "make it a plain `def`"
         )
-    if not timeout > 0:
+    if not (_is_number(timeout) and timeout > 0):
         raise JobDefinitionError(f"{where}: timeout={timeout!r}; it must be more than 0 seconds")
-    if retries < 0:
+    if not (isinstance(retries, int) and retries >= 0):
         raise JobDefinitionError(f"{where}: retries={retries!r}; it must be 0 or more")
-    if keep_result is not None and keep_result < 0:
+    if keep_result is not None and not (_is_number(keep_result) and 0 <= keep_result < math.inf):
         raise JobDefinitionError(
             f"{where}: keep_result={keep_result!r}; it must be 0 or more, or None"
         )
     if not isinstance(backoff, Backoff):
-        backoff = Backoff(base=float(backoff))
-    if backoff.base < 0 or backoff.factor < 1 or backoff.ceiling < 0:
+        backoff = Backoff(base=backoff)
+    numbers = (backoff.base, backoff.factor, backoff.ceiling)
+    if not all(
+        _is_number(one) and one >= least for one, least in zip(numbers, (0, 1, 0), strict=True)
+    ):
         raise JobDefinitionError(f"{where}: backoff={backoff!r}; base and ceiling ≥ 0, factor ≥ 1")
     made = Job(
         name=name or function.__name__,
@@ -179,6 +185,10 @@ def _describe(
             "gets no context: pass what it needs as arguments"
         )
     return made
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not math.isnan(value)
 
 
 class Registry:

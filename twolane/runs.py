@@ -85,7 +85,15 @@ async def create(client: Redis, kind: str, name: str | None = None) -> Run:
 
 async def seal(client: Redis, name: str) -> None:
     """Say that nothing more will be enqueued for a run."""
-    await client.hset(keys.run(name), "sealed", "1")  # type: ignore[misc]
+    key = keys.run(name)
+    async with client.pipeline(transaction=True) as pipe:
+        pipe.hset(key, "sealed", "1")
+        # Where the run has expired, this would make one that never does.
+        pipe.expire(key, RUN_TTL_SECONDS)
+        pipe.hexists(key, "created_ms")
+        *_, exists = await pipe.execute()
+    if not exists:
+        await client.delete(key)
 
 
 async def get(client: Redis, name: str) -> Run:

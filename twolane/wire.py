@@ -29,8 +29,11 @@ ERROR_EXT: Final = 1
 MAX_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
 # What an error may take of a result: a traceback of a deep recursion is otherwise megabytes.
+MAX_NAME_CHARS: Final = 200
 MAX_MESSAGE_CHARS: Final = 4_000
 MAX_TRACEBACK_CHARS: Final = 16_000
+MAX_FRAMES: Final = 30
+MAX_CAUSES: Final = 10
 
 
 class Payload(
@@ -52,7 +55,11 @@ class Payload(
 
     @property
     def enqueued(self) -> datetime:
-        return datetime.fromtimestamp(self.enqueued_ms / 1000, tz=UTC)
+        """When it was enqueued, as its producer's clock said; 1970 where that is no date."""
+        try:
+            return datetime.fromtimestamp(self.enqueued_ms / 1000, tz=UTC)
+        except (ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(0, tz=UTC)
 
 
 class ErrorRecord(msgspec.Struct):
@@ -64,20 +71,58 @@ class ErrorRecord(msgspec.Struct):
 def error_record(error: BaseException) -> ErrorRecord:
     """What is kept of an exception: its class name, its message and its traceback as text."""
     if isinstance(error, RemoteError):
-        return ErrorRecord(error.type, error.message, error.traceback)
-    if isinstance(error, TwolaneError) and error.__traceback__ is None:
-        trace = ""  # made by us to record an event, never raised: there is nothing to trace
+        name, message, trace = error.type, error.message, error.traceback
     else:
-        trace = "".join(traceback.format_exception(error, limit=-30))
-    try:
-        message = str(error)
-    except Exception as broken:  # a job's own exception class may fail to print itself
-        message = f"<its __str__ raised {type(broken).__name__}>"
+        name, message, trace = type(error).__name__, _message(error), _trace(error)
     return ErrorRecord(
-        type(error).__name__,
+        _clean(name, MAX_NAME_CHARS),
         _clean(message, MAX_MESSAGE_CHARS),
         _clean(trace, MAX_TRACEBACK_CHARS),
     )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:  # a job's own exception class may do anything here
+        return f"<its __str__ raised {type(broken).__name__}>"
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback of an exception and of what caused it, the first cause first.
+
+    Made of the frames alone: ``traceback.format_exception`` trusts attributes that a job's own
+    exception may set to anything (a SyntaxError's ``offset`` makes it as many spaces).
+    """
+    if isinstance(error, TwolaneError) and error.__traceback__ is None:
+        return ""  # made by us to record an event, never raised: there is nothing to trace
+    chain = [error]
+    seen = {id(error)}
+    links = [""]
+    while True:
+        last = chain[-1]
+        cause = last.__cause__ or (None if last.__suppress_context__ else last.__context__)
+        if cause is None or id(cause) in seen:
+            break
+        seen.add(id(cause))
+        links.append("\nwhich was the cause of:\n\n" if last.__cause__ else "\nand then:\n\n")
+        chain.append(cause)
+    told = [_frames(one) + link for one, link in zip(chain, links, strict=True)]
+    if len(told) > MAX_CAUSES:
+        left_out = f"\n… {len(told) - MAX_CAUSES} errors left out …\n"
+        told[MAX_CAUSES // 2 : -MAX_CAUSES // 2] = [left_out]
+    return "".join(reversed(told))
+
+
+def _frames(error: BaseException, depth: int = 0) -> str:
+    """One exception: its frames, its name and message, and a group's members."""
+    frames = "".join(traceback.format_tb(error.__traceback__, limit=-MAX_FRAMES))
+    head = f"Traceback (most recent call last):\n{frames}" if frames else ""
+    text = f"{head}{type(error).__name__}: {_clean(_message(error), MAX_MESSAGE_CHARS)}\n"
+    if isinstance(error, BaseExceptionGroup) and depth < MAX_CAUSES:
+        for member in error.exceptions[:MAX_CAUSES]:
+            text += "".join(f"  | {line}\n" for line in _frames(member, depth + 1).splitlines())
+    return text
 
 
 def _clean(text: str, limit: int) -> str:
@@ -182,6 +227,15 @@ def loads_arguments(payload: Payload) -> tuple[list[Any], dict[str, Any]]:
         raise
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError) as error:
         raise UndecodablePayload(f"not a job's arguments: {error}") from None
+
+
+def is_readable(payload: Payload) -> bool:
+    """Whether anybody can decode the arguments; a record with others could not be read itself."""
+    try:
+        loads(payload.args), loads(payload.kwargs)
+    except UndecodablePayload:
+        return False
+    return True
 
 
 _NO_ARGS, _NO_KWARGS = b"\x90", b"\x80"

@@ -33,7 +33,13 @@ from typing import NoReturn
 
 from twolane import wire
 from twolane.arguments import Signature
-from twolane.errors import ResultNotEncodable, ResultTooLarge, UnknownFunction, WrongLane
+from twolane.errors import (
+    BadArguments,
+    ResultNotEncodable,
+    ResultTooLarge,
+    UnknownFunction,
+    WrongLane,
+)
 from twolane.registry import Registry
 from worker import frames
 from worker.usage import Usage, resident_bytes
@@ -192,6 +198,11 @@ def _perform(
         result = function(*arguments, **keywords)
     except BaseException as error:
         usage.stop()
+        if isinstance(error, TypeError):
+            try:
+                signature.check_fit(arguments, keywords)
+            except BadArguments as unfit:
+                return frames.ERROR, _encoded_error(unfit)
         return frames.ERROR, _encoded_error(error)
     usage.stop()
     try:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, thread_time
 from typing import Any, Final
 
 from twolane import wire
 from twolane.arguments import Signature
 from twolane.errors import (
+    BadArguments,
     JobCancelled,
     JobTimeout,
     NotEncodable,
@@ -46,7 +48,6 @@ class IoLane:
         self,
         registry: Registry,
         ctx: dict[str, Any],
-        threads: int,
         finish: Finish,
         retry_error: type[BaseException],
         max_result_bytes: int = wire.MAX_RESULT_BYTES,
@@ -57,7 +58,6 @@ class IoLane:
         self._retry_error = retry_error
         self._max_result_bytes = max_result_bytes
         self._calls = {job.name: _Call(job) for job in registry.of_lane("io")}
-        self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix="twolane-io")
         self._loop = asyncio.get_running_loop()
         self._timed: set[Attempt] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -125,23 +125,42 @@ class IoLane:
             self._sweep = self._loop.call_later(SWEEP_SECONDS, self._sweep_timeouts)
 
     async def close(self) -> None:
-        # A thread cannot be stopped; the process ends without waiting for what it does.
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Nothing to close: threads that still run end with the process."""
 
     async def _in_thread(self, call: Callable[[], Any], meter: Meter) -> Any:
-        def run() -> Any:
+        ended: asyncio.Future[Any] = self._loop.create_future()
+
+        def tell(result: Any, error: BaseException | None) -> None:
+            if ended.done():
+                return  # the job was stopped; its thread could not be
+            if error is None:
+                ended.set_result(result)
+            else:
+                ended.set_exception(error)
+
+        def run() -> None:
+            result: Any = None
+            failure: BaseException | None = None
             began = thread_time()
             try:
-                return call()
+                result = call()
             except (SystemExit, KeyboardInterrupt) as error:
-                raise JobExited(f"{type(error).__name__}({error})") from error
+                failure = JobExited(f"{type(error).__name__}({error})")
+                failure.__cause__ = error
             except StopIteration as error:  # no future takes one: the job would never end
-                raise RuntimeError("the job raised StopIteration") from error
-            finally:
-                meter.cpu_seconds = thread_time() - began
+                failure = RuntimeError("the job raised StopIteration")
+                failure.__cause__ = error
+            except BaseException as error:
+                failure = error
+            meter.cpu_seconds = thread_time() - began
+            with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
+                self._loop.call_soon_threadsafe(tell, result, failure)
 
+        # A daemon of its own, not one of an executor's: Python's exit waits for those, and one that
+        # never comes back would be missing for every later job.
         context = contextvars.copy_context()
-        return await self._loop.run_in_executor(self._threads, context.run, run)
+        threading.Thread(target=context.run, args=(run,), name="twolane-io", daemon=True).start()
+        return await ended
 
     def _ended(self, attempt: Attempt, meter: Meter, task: asyncio.Task[Any]) -> None:
         self._timed.discard(attempt)
@@ -169,6 +188,7 @@ class IoLane:
             ended.error = wire.error_record(error)
         elif error is not None:
             ended.error = wire.error_record(error)
+            ended.retryable = not isinstance(error, BadArguments)
         else:
             self._encode(task.result(), ended)
         self._finish(attempt, ended)
@@ -219,9 +239,13 @@ class _Call:
     def __call__(
         self, ctx: dict[str, Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> Any:
-        if self.wants_ctx:
-            return self._function(ctx, *args, **kwargs)
-        return self._function(*args, **kwargs)
+        try:
+            if self.wants_ctx:
+                return self._function(ctx, *args, **kwargs)
+            return self._function(*args, **kwargs)
+        except TypeError:
+            self.signature.check_fit(args, kwargs)
+            raise
 
 
 def timed_out(attempt: Attempt) -> wire.ErrorRecord:

@@ -7,7 +7,6 @@ import asyncio
 import msgspec
 
 from twolane import outcome, wire
-from twolane.errors import UndecodablePayload
 from twolane.keys import QUEUES, Lane
 from twolane.outcome import EMPTY_LIST, EMPTY_MAP, Outcome
 from twolane.store import Kind, Settlement
@@ -30,7 +29,7 @@ class Recorder:
         args, kwargs = EMPTY_LIST, EMPTY_MAP
         # A job that succeeded has read its arguments; others may have some that nobody can read,
         # and then no one could read the record, nor the run that it belongs to.
-        if payload and (kind == "done" or _readable(payload)):
+        if payload and (kind == "done" or wire.is_readable(payload)):
             args, kwargs = payload.args, payload.kwargs
         if kind == "cancelled":
             result = wire.dumps(asyncio.CancelledError("cancelled"))
@@ -67,14 +66,6 @@ class Recorder:
         return Settlement(
             attempt.id, attempt.fence, whole, keep_ms, kind, record.function, attempt.run, entry
         )
-
-
-def _readable(payload: wire.Payload) -> bool:
-    try:
-        wire.loads(payload.args), wire.loads(payload.kwargs)
-    except UndecodablePayload:
-        return False
-    return True
 
 
 def one_line(text: str) -> str:

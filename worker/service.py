@@ -105,7 +105,17 @@ def run(settings: Settings) -> int:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(serve(settings))
+        loop = runner.get_loop()
+        main = loop.create_task(serve(settings))
+        while True:
+            try:
+                return loop.run_until_complete(main)
+            except SystemExit as error:
+                # asyncio stops the loop when any task exits, also one that a job has started; the
+                # job that awaits that task gets the exception too.
+                if main.done():
+                    raise
+                log.error("a task that a job started called sys.exit(%s); going on", error)
 
 
 async def serve(settings: Settings) -> int:
@@ -206,7 +216,7 @@ async def _lane(
     if settings.lane == "io":
         from worker.io import IoLane
 
-        lane = IoLane(registry, engine.ctx, settings.slots, engine.finish, Retry)
+        lane = IoLane(registry, engine.ctx, engine.finish, Retry)
         return lane, lane.gauge
     from worker.cpu import CpuLane
     from worker.pool import Pool

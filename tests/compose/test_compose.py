@@ -11,21 +11,21 @@ from collections import Counter
 
 import pytest
 
-from tests.compose.project import ROOT, TARGET, WORKERS, Project, wait_for
+from tests.compose.project import TARGET, WORKERS, Project, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 
-# π(10^10), OEIS A006880: some 40 s of one core.
-BELOW, PRIMES, CHUNKS = 10_000_000_000, 455_052_511, 250
-QUERIES = 200
+# π(n), OEIS A006880; the counts take some 4 s and 40 s of one core.
+PRIMES = {1_000_000_000: 50_847_534, 10_000_000_000: 455_052_511}
+CHUNKS, QUERIES = 250, 200
 OF_A_FREEZE = 20  # seconds until three probes 5 s apart have seen a file that is 5 s old
 
 
-def enqueue_mixed(project: Project, name: str, fetches: int) -> int:
+def enqueue_mixed(project: Project, name: str, fetches: int, below: int) -> int:
     """A run that outlasts what is done to its workers; its number of jobs."""
     project.producer(
         "enqueue", "mixed", "--run", name, "--fetches", str(fetches), "--queries", str(QUERIES),
-        "--below", str(BELOW), "--chunks", str(CHUNKS),
+        "--below", str(below), "--chunks", str(CHUNKS),
     )  # fmt: skip
     return fetches + QUERIES + CHUNKS
 
@@ -53,7 +53,7 @@ def check_every_job_once(project: Project, name: str, jobs: int, before: int) ->
     assert project.leased() == []
     assert [project.valkey("ZCARD", queue) for queue in ("arq:queue", "arq:queue:cpu")] == ["0"] * 2
     (check,) = shown["primes"]
-    assert (check["count"], check["right"]) == (PRIMES, True)
+    assert (check["count"], check["right"]) == (PRIMES[check["below"]], True)
 
 
 # -- Up --
@@ -182,14 +182,15 @@ def signal_main(project: Project, container: str, name: str) -> None:
         "(child,) = pathlib.Path('/proc/1/task/1/children').read_text().split()\n"
         f"os.kill(int(child), signal.{name})"
     )
-    project.docker("exec", container, "python", "-c", code)
+    # A container that ends takes with it what was executed in it: 137.
+    project.docker("exec", container, "python", "-c", code, ok=(0, 137))
 
 
 def test_workers_that_come_die_and_freeze_within_a_run_lose_and_double_nothing(
     project: Project,
 ) -> None:
     before = project.done()
-    jobs = enqueue_mixed(project, "scaled", fetches=8_000)
+    jobs = enqueue_mixed(project, "scaled", fetches=8_000, below=10_000_000_000)
     project.compose(
         "up", "--detach", "--no-recreate", "--scale", "io-worker=3", "--scale", "cpu-worker=3"
     )
@@ -244,7 +245,7 @@ def test_stopping_workers_under_load_leaves_no_job_running(project: Project) -> 
         "--run", "endless",
     )  # fmt: skip
     wait_for(lambda: len(project.leased()) == 1, "a job that runs", 20)
-    jobs = enqueue_mixed(project, "stopped", fetches=2_500)
+    jobs = enqueue_mixed(project, "stopped", fetches=2_500, below=1_000_000_000)
     wait_for(lambda: project.run("stopped")["done"], "the run to begin", 20)
 
     project.compose("stop", *WORKERS)
@@ -287,12 +288,3 @@ def test_down_by_sigterm_keeps_the_data_and_kills_nothing(
     assert failure["error"] == "DatabaseError"
     assert "password authentication failed" in failure["example"]
     assert "keeps the password that its data was made with" in failure["example"]
-
-
-def test_the_env_example_shows_the_defaults() -> None:
-    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-
-    for name, value in given.items():
-        assert f"${{{name}:-{value}}}" in text

@@ -217,7 +217,12 @@ async def test_an_arq_client_aborts_a_running_cpu_job(
 
     assert await made.abort(timeout=10, poll_delay=POLL)
 
-    assert not alive(int((notes / "held").read_text()))
+    pid = int((notes / "held").read_text())
+
+    async def gone() -> bool:
+        return not alive(pid)
+
+    await wait_until(gone, "the end of the job's process")
 
 
 # -- arq's worker, our producer --

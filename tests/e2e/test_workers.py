@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from producer.cancel import cancel_run
-from tests.e2e.conftest import Start, wait_noted
+from tests.conftest import wait_until
+from tests.e2e.conftest import Start, alive, wait_noted
 from tests.worker.hosting import enqueue, outcomes
 from twolane import dead, fleet, keys, runs, wire
 from twolane.registry import Registry
@@ -194,7 +194,7 @@ async def test_a_cpu_job_over_its_timeout_costs_its_own_process_alone(
 
     assert late.error is not None
     assert late.error.type == "JobTimeout"
-    assert late.run_seconds >= 0.3
+    assert late.run_seconds >= 0.29  # a timer may go off early by its resolution
     assert held_.result == int((notes / "beside").read_text())
 
 
@@ -282,8 +282,11 @@ async def test_a_running_cpu_job_is_cancelled_with_its_process_and_the_waiting_o
     assert [one.cancelled for one in ended] == [True, True]
     assert after.result != pid
     assert worker.is_running
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+
+    async def gone() -> bool:
+        return not alive(pid)
+
+    await wait_until(gone, "the end of the job's process")
 
 
 # -- What is measured --
@@ -314,7 +317,7 @@ async def test_io_outcomes_have_every_figure(
     assert one.result == worker.pid
     assert (one.lane, one.worker, one.try_) == ("io", beat.worker, 1)
     assert one.wait_ms >= 0
-    assert one.run_seconds >= 0.1
+    assert one.run_seconds >= 0.09  # a timer may go off early by its resolution
     assert 0 < one.cpu_seconds < one.run_seconds / 2
     assert 0 < one.hold_seconds < one.run_seconds
 

@@ -226,7 +226,7 @@ async def test_an_outcome_has_every_figure(client: Redis, running: HostedWorker)
     assert one.worker == running.beat.worker
     assert one.try_ == 1
     assert one.wait_ms >= 0
-    assert one.run_seconds >= 0.05
+    assert one.run_seconds >= 0.04  # a timer may go off early by its resolution
     assert 0 < one.cpu_seconds < one.run_seconds
     assert 0 < one.hold_seconds < one.run_seconds
     assert one.enqueued_ms <= one.started_ms <= one.finished_ms

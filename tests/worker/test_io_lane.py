@@ -182,7 +182,7 @@ class Bench:
         self.ended: list[tuple[Attempt, Ended]] = []
         self._one_more = asyncio.Event()
         self.lane = IoLane(
-            registry_of(functions or FUNCTIONS), {"shared": "with all jobs"}, 4, self._finish,
+            registry_of(functions or FUNCTIONS), {"shared": "with all jobs"}, self._finish,
             Retry, max_result_bytes,
         )  # fmt: skip
 
@@ -388,7 +388,7 @@ async def test_a_job_over_its_timeout_fails_whatever_it_makes_of_it(
     assert ended.error is not None
     assert ended.error.type == "JobTimeout"
     assert "0.05 s" in ended.error.message
-    assert ended.run_seconds >= 0.05
+    assert ended.run_seconds >= 0.04  # a timer may go off early by its resolution
 
 
 async def test_timeouts_of_a_second_and_more_are_kept_one_by_one() -> None:

@@ -119,7 +119,7 @@ FAILURES = {
     "a result over the limit": (("zeros", 2 << 20), "ResultTooLarge", "1,048,576"),
     "a name that no job has": (("nothing",), "UnknownFunction", "'nothing'"),
     "a coroutine function": (("waits",), "WrongLane", "IO lane"),
-    "arguments that do not fit": (("add", 1, 2, 3), "TypeError", "add()"),
+    "arguments that do not fit": (("add", 1, 2, 3), "BadArguments", "add("),
 }
 
 
