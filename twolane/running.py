@@ -79,6 +79,16 @@ def write(data_dir: Path, state: Running) -> None:
     unfinished.replace(data_dir / STATE)
 
 
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def lock(data_dir: Path) -> int:
     """Take the data directory for one server; return the descriptor that holds it.
 
@@ -94,7 +104,8 @@ def lock(data_dir: Path) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return descriptor
             state = read(data_dir)
-            if state is not None and probe.answers(state.socket):
+            # A server whose owner is gone still answers for the moment in which it is being ended.
+            if state is not None and _is_alive(state.owner) and probe.answers(state.socket):
                 raise BrokerError(
                     f"already running, pid {state.owner}; use it, or stop it with Ctrl-C there"
                 )

@@ -37,7 +37,8 @@ def check_going_on(project: Project, name: str) -> None:
 
 
 def wait_over(project: Project, name: str) -> None:
-    project.producer("runs", "show", name, "--wait", "--timeout", "150s")
+    """Until each job's outcome has been seen; one that is not recorded ends the wait in vain."""
+    project.producer("runs", "show", name, "--wait", "--timeout", "150s", seconds=180)
 
 
 def check_every_job_once(project: Project, name: str, jobs: int, before: int) -> None:
