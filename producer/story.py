@@ -34,15 +34,27 @@ def _sentence(lane: str, row: Row, slots: int) -> str:
         spent = f"and computed for {row.cpu_seconds:.1f} s of it: they waited"
     elif share > COMPUTES_ABOVE:
         spent = f"and computed for {row.cpu_seconds:.1f} s of it: they computed"
+    elif lane == "cpu":
+        spent = (
+            f"and computed for {row.cpu_seconds:.1f} s of it: the rest they waited, for a core or "
+            "for something else"
+        )
     else:
         spent = f"and computed for {row.cpu_seconds:.1f} s of it: some of both"
     return f"{begin} {spent}; on {place} they took {row.wall:.1f} s, {_gain(row, lane, slots)}."
 
 
 def _gain(row: Row, lane: str, slots: int) -> str:
+    if lane == "cpu" and row.cpu_seconds / row.run_total >= WAITS_BELOW:
+        # Against the CPU time: a run time grows while jobs share a core, and would flatter us.
+        speedup = row.cpu_seconds / row.wall
+        if speedup < 1.2:
+            return "no faster than one at a time on a free core"
+        return (
+            f"{speedup:.1f} times faster than one at a time on a free core: "
+            "computing is bounded by cores"
+        )
     if row.speedup < 1.2:
         return "no faster than one at a time"
     gain = f"{row.speedup:.1f} times faster than one at a time"
-    if lane == "cpu":
-        return f"{gain}, using {row.cores:.1f} cores: computing is bounded by cores"
     return f"{gain}, with {row.concurrency:.0f} at once: waiting is cheap to overlap"

@@ -30,7 +30,16 @@ def test_cpu_jobs_that_compute_on_four_processes() -> None:
 
     assert "The CPU lane's 8 jobs ran for 8.0 s in all and computed for 7.8 s" in sentence
     assert "they computed; on 4 processes they took 2.0 s" in sentence
-    assert "4.0 times faster than one at a time, using 3.9 cores" in sentence
+    assert "3.9 times faster than one at a time on a free core" in sentence
+
+
+def test_cpu_jobs_that_share_their_cores_are_not_said_to_gain_by_it() -> None:
+    outcomes = [made(n, lane="cpu", at=0, run_seconds=4.0, cpu_seconds=1.5) for n in range(4)]
+
+    (sentence,) = told(list(outcomes))
+
+    assert "the rest they waited, for a core" in sentence
+    assert "1.5 times faster than one at a time on a free core" in sentence
 
 
 def test_one_process_gains_nothing_and_that_is_said() -> None:
