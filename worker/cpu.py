@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Iterable
 from time import monotonic
 
 from twolane import wire
@@ -38,6 +39,10 @@ class CpuLane:
             return
         attempt.verdict = verdict
         attempt.handle.cancel()
+
+    def helpers(self) -> Iterable[int]:
+        """The pool's processes."""
+        return self._pool.pids
 
     async def close(self) -> None:
         await self._pool.stop()

@@ -13,6 +13,7 @@ import contextlib
 import inspect
 import logging
 import random
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -49,6 +50,7 @@ class LaneRunner(Protocol):
 
     def start(self, attempt: Attempt) -> None: ...
     def stop(self, attempt: Attempt, verdict: Verdict) -> None: ...
+    def helpers(self) -> Iterable[int]: ...
     async def close(self) -> None: ...
 
 

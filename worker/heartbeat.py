@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -26,7 +27,8 @@ class Pulse:
     """Publishes what ``report`` fills in, and brings back the aborts that were asked for.
 
     ``on_aborts`` gets the ids in arq's abort set, whichever worker they are meant for;
-    ``on_sent`` is called after each heartbeat that the broker has.
+    ``on_sent`` is called after each heartbeat that the broker has. ``helpers`` are the processes
+    whose CPU time and memory count as the worker's.
     """
 
     def __init__(
@@ -36,14 +38,16 @@ class Pulse:
         report: Callable[[Heartbeat], None],
         on_aborts: Callable[[list[str]], Awaitable[None]],
         on_sent: Callable[[], None] = lambda: None,
+        helpers: Callable[[], Iterable[int]] = tuple,
     ) -> None:
         self._client = client
         self._beat = beat
         self._report = report
         self._on_aborts = on_aborts
         self._on_sent = on_sent
-        self._process = psutil.Process()
-        self._process.cpu_percent()
+        self._helpers = helpers
+        self._processes = {os.getpid(): psutil.Process()}
+        self._usage()
         self._now = asyncio.Event()
 
     def hurry(self) -> None:
@@ -68,6 +72,19 @@ class Pulse:
                 self._beat.loop_lag_ms = max(0.0, (monotonic() - due) * 1000)
             self._now.clear()
 
+    def _usage(self) -> tuple[float, int]:
+        """Cores in use since the call before, and memory, of this process and its helpers."""
+        pids = {os.getpid(), *self._helpers()}
+        self._processes = {pid: one for pid, one in self._processes.items() if pid in pids}
+        cores, memory = 0.0, 0
+        for pid in pids:
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                process = self._processes.get(pid) or psutil.Process(pid)
+                self._processes[pid] = process
+                cores += process.cpu_percent() / 100
+                memory += process.memory_info().rss
+        return cores, memory
+
     async def goodbye(self) -> None:
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.zrem(keys.WORKERS, self._beat.worker)
@@ -75,8 +92,7 @@ class Pulse:
             await pipe.execute()
 
     async def _send(self) -> None:
-        self._beat.memory_bytes = self._process.memory_info().rss
-        self._beat.cpu_share = self._process.cpu_percent() / 100
+        self._beat.cpu_share, self._beat.memory_bytes = self._usage()
         self._report(self._beat)
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.time()

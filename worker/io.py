@@ -8,7 +8,7 @@ import contextvars
 import functools
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, thread_time
 from typing import Any, Final
 
@@ -123,6 +123,10 @@ class IoLane:
         self._sweep = None
         if self._timed:
             self._sweep = self._loop.call_later(SWEEP_SECONDS, self._sweep_timeouts)
+
+    def helpers(self) -> Iterable[int]:
+        """No process but this one."""
+        return ()
 
     async def close(self) -> None:
         """Nothing to close: threads that still run end with the process."""

@@ -159,8 +159,9 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         Script("renew"), queue, settings.lease_ms, engine.held, lost, gauge,
     )  # fmt: skip
     pulse = Pulse(
-        client, beat, engine.report, engine.cancel, health.toucher(settings.health_file, watch)
-    )
+        client, beat, engine.report, engine.cancel,
+        health.toucher(settings.health_file, watch), engine.runner.helpers,
+    )  # fmt: skip
 
     def heard(word: str) -> None:
         if word == "abort":

@@ -52,7 +52,9 @@ def page(report: Report) -> str:
     for workload in workloads_of(report):
         grid = tables.workload_grid(report, workload)
         parts += [f"### {grid.title[0].upper()}{grid.title[1:]}", tables.markdown(grid)]
-    parts += ["## What it costs", tables.markdown(tables.cost_grid(report))]
+    parts += ["## What it costs"]
+    if (costs := tables.cost_grid(report)).lines:
+        parts += [tables.markdown(costs)]
     parts += [
         "The server's commands while twolane's jobs run (`INFO commandstats`; commands that a "
         "script calls are counted by themselves and within its EVALSHA):",

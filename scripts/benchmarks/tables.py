@@ -150,7 +150,8 @@ def show(console: Console, grid: Grid) -> None:
 def show_all(console: Console, report: Report) -> None:
     for workload in workloads_of(report):
         show(console, workload_grid(report, workload))
-    show(console, cost_grid(report))
+    if (costs := cost_grid(report)).lines:
+        show(console, costs)
     show(console, targets_grid(report))
     machine = report.machine
     console.print(

@@ -107,7 +107,10 @@ class Project:
         return self.compose("logs", "--timestamps", "--no-color", ok=()).out
 
     def tear_down(self) -> None:
-        self.compose("--profile", "*", "down", "--volumes", "--timeout", "5", seconds=180, ok=())
+        self.compose(
+            "--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5",
+            seconds=180, ok=(),
+        )  # fmt: skip
 
     # -- twolane ---------------------------------------------------------------------------------
 
