@@ -255,6 +255,8 @@ class _Measurement:
         wait_until(over, seconds)
 
     def _limit(self) -> float:
+        if self._workload.method == "fleet":
+            return self._workload.limit_seconds
         return min(self._workload.limit_seconds, self._bench.profile.limit_seconds)
 
     def _check(self) -> None:
