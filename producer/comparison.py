@@ -56,25 +56,30 @@ class Row(msgspec.Struct):
     retried: int
 
 
-def compare(outcomes: Iterable[Outcome]) -> list[Row]:
-    """The rows of a run: each lane's jobs by name, then, where there are several, the lane."""
+def compare(outcomes: Iterable[Outcome], created_ms: int | None = None) -> list[Row]:
+    """The rows of a run: each lane's jobs by name, then, where there are several, the lane.
+
+    ``created_ms`` is when the run was made: a job that was tried again knows only when its last try
+    was due, so that is taken for when it was enqueued.
+    """
     by_lane: dict[str, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     for one in outcomes:
         by_lane[one.lane or "io"][one.function].append(one)
     rows: list[Row] = []
     for lane in sorted(by_lane, key=lambda name: (name != "io", name)):
         jobs = by_lane[lane]
-        rows += [_row(lane, job, jobs[job]) for job in sorted(jobs)]
+        rows += [_row(lane, job, jobs[job], created_ms) for job in sorted(jobs)]
         if len(jobs) > 1:
-            rows.append(_row(lane, "", [one for found in jobs.values() for one in found]))
+            whole = [one for found in jobs.values() for one in found]
+            rows.append(_row(lane, "", whole, created_ms))
     return rows
 
 
-def _row(lane: str, job: str, found: list[Outcome]) -> Row:
+def _row(lane: str, job: str, found: list[Outcome], created_ms: int | None) -> Row:
     # A started job's end is known to a fraction of a millisecond, its start to the millisecond.
     ends = [one.started_ms / 1000 + one.run_seconds for one in found]
     first_start = min(one.started_ms for one in found) / 1000
-    enqueued = min(one.started_ms - one.wait_ms for one in found) / 1000
+    enqueued = min(_enqueued_ms(one, created_ms) for one in found) / 1000
     # A millisecond at the least: the clock's step, so that no figure divides by nothing.
     wall = max(max(ends) - enqueued, 0.001)
     span = max(max(ends) - first_start, 0.001)
@@ -99,3 +104,9 @@ def _row(lane: str, job: str, found: list[Outcome]) -> Row:
         peak_memory_bytes=max(one.memory_bytes for one in found),
         retried=sum((one.try_ or 1) > 1 for one in found),
     )
+
+
+def _enqueued_ms(one: Outcome, created_ms: int | None) -> float:
+    due = one.started_ms - one.wait_ms
+    tried_again = (one.try_ or 1) > 1
+    return min(due, created_ms) if tried_again and created_ms is not None else due

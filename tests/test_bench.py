@@ -28,6 +28,7 @@ def bench() -> Iterator[SimpleNamespace]:
             docs,
             jobs,
             launch,
+            measure,
             plan,
             report,
             summary,
@@ -43,6 +44,7 @@ def bench() -> Iterator[SimpleNamespace]:
             docs=docs,
             jobs=jobs,
             launch=launch,
+            measure=measure,
             plan=plan,
             report=report,
             summary=summary,
@@ -373,3 +375,12 @@ def test_a_producer_answers_every_order_with_one_line(bench: SimpleNamespace) ->
     answers = [json.loads(one) for one in "".join(lines).splitlines()]
     assert answers[0] == {"ready": True}
     assert list(answers[1]) == ["seconds"]
+
+
+def test_a_process_that_ended_takes_nothing_from_the_time_of_the_others(
+    bench: SimpleNamespace,
+) -> None:
+    before = {(1, 0.0): 5.0, (2, 0.0): 1.0}
+    after = {(2, 0.0): 1.5, (3, 9.0): 0.25}
+
+    assert bench.measure.difference(before, after) == 0.75

@@ -6,6 +6,7 @@ and no dataclasses) to what the annotations ask for.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import types
@@ -17,6 +18,7 @@ import msgspec
 
 from twolane import wire
 from twolane.errors import BadArguments, NotEncodable
+from twolane.fields import unknown_field
 from twolane.registry import Job
 
 # Types that arrive from the wire as they left: nothing to convert on the worker.
@@ -46,11 +48,12 @@ class Signature:
         type asks for.
 
         Raises:
-            BadArguments: one is missing, unknown or of another type; the message names it.
+            BadArguments: one is missing, unknown or of another type, or has a field that its
+                type has not; the message names it.
             NotEncodable: one has no form on the wire.
         """
         bound = self._bind(args, kwargs)
-        self._convert_all(bound, from_text)
+        self._convert_all(bound, from_text, known_fields=True)
         return self._as_keywords(bound)
 
     def receive(
@@ -64,7 +67,8 @@ class Signature:
         if not self.must_convert:
             return args, kwargs
         bound = self._bind(args, kwargs)
-        self._convert_all(bound, from_text=False)
+        # A field more than it knows may be of a producer that is newer.
+        self._convert_all(bound, from_text=False, known_fields=False)
         return bound.args, bound.kwargs
 
     def check_fit(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -93,34 +97,40 @@ class Signature:
         except TypeError as error:
             raise BadArguments(f"job {self.job.name!r}: {error}; it takes {self}") from None
 
-    def _convert_all(self, bound: inspect.BoundArguments, from_text: bool) -> None:
+    def _convert_all(
+        self, bound: inspect.BoundArguments, from_text: bool, known_fields: bool
+    ) -> None:
+        convert = functools.partial(self._convert, from_text=from_text, known_fields=known_fields)
         for name, value in bound.arguments.items():
             kind = self.types.get(name, Any)
             parameter = self.signature.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                bound.arguments[name] = tuple(
-                    self._convert(name, one, kind, from_text) for one in value
-                )
+                bound.arguments[name] = tuple(convert(name, one, kind) for one in value)
             elif parameter.kind is parameter.VAR_KEYWORD:
-                bound.arguments[name] = {
-                    key: self._convert(key, one, kind, from_text) for key, one in value.items()
-                }
+                bound.arguments[name] = {key: convert(key, one, kind) for key, one in value.items()}
             else:
-                bound.arguments[name] = self._convert(name, value, kind, from_text)
+                bound.arguments[name] = convert(name, value, kind)
 
-    def _convert(self, name: str, value: Any, kind: Any, from_text: bool) -> Any:
+    def _convert(
+        self, name: str, value: Any, kind: Any, from_text: bool, known_fields: bool
+    ) -> Any:
         if from_text and isinstance(value, str):
             value = _read(value, kind)
         try:
             converted = msgspec.convert(value, kind, strict=not from_text, builtin_types=(bytes,))
         except msgspec.ValidationError as error:
-            raise BadArguments(
-                f"job {self.job.name!r}: parameter {name!r}: got {shown(value)}: {error} "
-                f"(it is declared as {type_name(kind)})"
-            ) from None
+            raise self._unfit(name, value, kind, str(error)) from None
         except (TypeError, RecursionError):
             return value  # an annotation that msgspec does not know: nothing to check against
+        if known_fields and (fault := unknown_field(value, converted)):
+            raise self._unfit(name, value, kind, fault)
         return converted
+
+    def _unfit(self, name: str, value: Any, kind: Any, fault: str) -> BadArguments:
+        return BadArguments(
+            f"job {self.job.name!r}: parameter {name!r}: got {shown(value)}: {fault} "
+            f"(it is declared as {type_name(kind)})"
+        )
 
     def _as_keywords(self, bound: inspect.BoundArguments) -> tuple[list[Any], dict[str, Any]]:
         """By name where the signature allows it: readable in a payload, and safe to reorder."""

@@ -33,7 +33,7 @@ async def count(client: Redis) -> int:
 
 async def ids(client: Redis, run: str | None = None) -> list[str]:
     """The ids of all dead letters, the latest first, or of one run's."""
-    found = [one.decode() for one in await client.zrevrange(keys.DEAD, 0, -1)]
+    found = [keys.id_of(one) for one in await client.zrevrange(keys.DEAD, 0, -1)]
     return found if run is None else [one for one in found if one.rpartition("-")[0] == run]
 
 
@@ -49,16 +49,17 @@ async def letters(client: Redis, wanted: Iterable[str]) -> AsyncIterator[DeadLet
                 yield _from_hash(one, fields)
 
 
-async def drop(client: Redis, wanted: Iterable[str]) -> int:
-    """Delete dead letters for good; returns how many there were."""
-    dropped = 0
+async def drop(client: Redis, wanted: Iterable[str]) -> list[str]:
+    """Delete dead letters for good; returns the ids that were none."""
+    missing: list[str] = []
     for batch in batches(wanted, 500):
         async with client.pipeline(transaction=True) as pipe:
-            pipe.zrem(keys.DEAD, *batch)
+            for one in batch:
+                pipe.zrem(keys.DEAD, one)
             pipe.delete(*(keys.dead(one) for one in batch))
-            removed, _ = await pipe.execute()
-        dropped += removed
-    return dropped
+            *removed, _ = await pipe.execute()
+        missing += [one for one, count in zip(batch, removed, strict=True) if not count]
+    return missing
 
 
 def _from_hash(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:

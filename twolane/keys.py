@@ -29,6 +29,21 @@ WORKERS: Final = "twolane:workers"  # sorted set: worker -> time until which its
 WORKER_PREFIX: Final = "twolane:worker:"
 
 
+def id_of(raw: bytes) -> str:
+    """An id as the broker has it. One that is not UTF-8, from another client, stays tellable."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def raw_id(job_id: str) -> bytes:
+    """The bytes that :func:`id_of` was given."""
+    return job_id.encode("utf-8", "surrogateescape")
+
+
+def shown_id(job_id: str) -> str:
+    """An id for records and people: what is not text in it, escaped."""
+    return job_id.encode("utf-8", "backslashreplace").decode()
+
+
 def job(job_id: str) -> str:
     """String: the payload."""
     return JOB_PREFIX + job_id

@@ -211,12 +211,13 @@ class Registry:
         """Import each module by its dotted name and collect the jobs that it holds.
 
         Raises:
-            JobDefinitionError: a module cannot be imported, holds no job, or two different
-                functions go by one name.
+            JobDefinitionError: a name is a path, relative or empty; a module cannot be imported,
+                holds no job, or two different functions go by one name.
         """
         registry = cls()
         registry.modules = tuple(dict.fromkeys(modules))
         for name in registry.modules:
+            _check_name(name)
             try:
                 module = importlib.import_module(name)
             except Exception as error:
@@ -277,6 +278,23 @@ class Registry:
 
     def of_lane(self, lane: Lane) -> list[Job]:
         return [one for one in self if one.lane == lane]
+
+
+def _check_name(name: str) -> None:
+    """Tell what the import system would answer with a riddle."""
+    if not name.strip():
+        raise JobDefinitionError(f"--jobs {name!r}: it is empty; give a module's name: --jobs mine")
+    if name.endswith(".py") or "/" in name:
+        parts = [one for one in name.removesuffix("/__init__.py").split("/") if one.strip(".")]
+        module = (parts[-1] if parts else "").removesuffix(".py") or "mine"
+        raise JobDefinitionError(
+            f"--jobs {name}: this is a path; give the module's name: --jobs {module}, "
+            "from the folder that holds it"
+        )
+    if name.startswith("."):
+        raise JobDefinitionError(
+            f"--jobs {name}: a relative name; give the module's whole name: --jobs package.mine"
+        )
 
 
 def _mark_of(value: object) -> Job | None:

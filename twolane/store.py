@@ -107,7 +107,12 @@ async def send(client: Redis, command: tuple[Any, ...]) -> Any:
     pool = client.connection_pool
     connection = await pool.get_connection()
     try:
-        await connection.send_packed_command([hiredis.pack_command(command)])
+        try:
+            packed = hiredis.pack_command(command)
+        except UnicodeEncodeError:  # an id that is not UTF-8
+            raw = (keys.raw_id(one) if isinstance(one, str) else one for one in command)
+            packed = hiredis.pack_command(tuple(raw))  # type: ignore[arg-type]
+        await connection.send_packed_command([packed])
         return await connection.read_response()
     finally:
         await pool.release(connection)
@@ -159,7 +164,7 @@ class Store:
         token = fence.encode()
         jobs = [
             ClaimedJob(
-                reply[i].decode(), reply[i + 1], reply[i + 2], int(float(reply[i + 3])),
+                keys.id_of(reply[i]), reply[i + 1], reply[i + 2], _time_ms(reply[i + 3]),
                 reply[i + 4] == b"1", token,
             )
             for i in range(2, len(reply), 5)
@@ -226,11 +231,17 @@ class Store:
 
 def renewal(held: Iterable[tuple[str, bytes]], lease_ms: int) -> list[Any]:
     """The arguments of ``renew.lua``, for the renewal thread's own blocking client too."""
-    return [lease_ms, *(value for one in held for value in one)]
+    return [lease_ms, *(value for one, fence in held for value in (keys.raw_id(one), fence))]
 
 
 def texts(ids: Iterable[bytes]) -> list[str]:
-    return [one.decode() for one in ids]
+    return [keys.id_of(one) for one in ids]
+
+
+def _time_ms(score: bytes) -> int:
+    """A place in the queue as a time; any client can put anything there, infinities too."""
+    value = float(score)
+    return int(value) if -(2**53) < value < 2**53 else 0
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

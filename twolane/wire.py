@@ -70,22 +70,31 @@ class ErrorRecord(msgspec.Struct):
 
 def error_record(error: BaseException) -> ErrorRecord:
     """What is kept of an exception: its class name, its message and its traceback as text."""
-    if isinstance(error, RemoteError):
-        name, message, trace = error.type, error.message, error.traceback
-    else:
-        name, message, trace = type(error).__name__, _message(error), _trace(error)
-    return ErrorRecord(
-        _clean(name, MAX_NAME_CHARS),
-        _clean(message, MAX_MESSAGE_CHARS),
-        _clean(trace, MAX_TRACEBACK_CHARS),
-    )
+    try:
+        if isinstance(error, RemoteError):
+            name, message, trace = error.type, error.message, error.traceback
+        else:
+            name, message, trace = _name(error), _message(error), _trace(error)
+        return ErrorRecord(
+            _clean(name, MAX_NAME_CHARS),
+            _clean(message, MAX_MESSAGE_CHARS),
+            _clean(trace, MAX_TRACEBACK_CHARS),
+        )
+    except BaseException as broken:  # a job's own exception class may do anything anywhere
+        return ErrorRecord(_name(error), f"<recording it raised {_name(broken)}>")
+
+
+def _name(error: BaseException) -> str:
+    """The name of an exception's class, also where a metaclass made that attribute its own."""
+    name: str = type.__dict__["__name__"].__get__(type(error))
+    return name
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as broken:  # a job's own exception class may do anything here
-        return f"<its __str__ raised {type(broken).__name__}>"
+        return f"<its __str__ raised {_name(broken)}>"
 
 
 def _trace(error: BaseException) -> str:
@@ -118,7 +127,7 @@ def _frames(error: BaseException, depth: int = 0) -> str:
     """One exception: its frames, its name and message, and a group's members."""
     frames = "".join(traceback.format_tb(error.__traceback__, limit=-MAX_FRAMES))
     head = f"Traceback (most recent call last):\n{frames}" if frames else ""
-    text = f"{head}{type(error).__name__}: {_clean(_message(error), MAX_MESSAGE_CHARS)}\n"
+    text = f"{head}{_name(error)}: {_clean(_message(error), MAX_MESSAGE_CHARS)}\n"
     if isinstance(error, BaseExceptionGroup) and depth < MAX_CAUSES:
         for member in error.exceptions[:MAX_CAUSES]:
             text += "".join(f"  | {line}\n" for line in _frames(member, depth + 1).splitlines())

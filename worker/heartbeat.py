@@ -58,7 +58,7 @@ class Pulse:
         reconnection = Reconnection("sending heartbeats")
         while True:
             try:
-                await self._send()
+                await self.send()
             except BROKER_AWAY as error:
                 await reconnection.wait(error)
                 continue
@@ -91,7 +91,8 @@ class Pulse:
             pipe.delete(keys.worker(self._beat.worker))
             await pipe.execute()
 
-    async def _send(self) -> None:
+    async def send(self) -> None:
+        """Send a heartbeat now."""
         self._beat.cpu_share, self._beat.memory_bytes = self._usage()
         self._report(self._beat)
         async with self._client.pipeline(transaction=False) as pipe:
@@ -108,7 +109,7 @@ class Pulse:
             await pipe.execute()
         self._on_sent()
         if aborts:
-            await self._on_aborts([one.decode() for one in aborts])
+            await self._on_aborts([keys.id_of(one) for one in aborts])
 
 
 def identify(lane: str) -> Heartbeat:

@@ -257,6 +257,9 @@ class JobProcess:
 
 def describe_exit(status: int) -> str:
     """How a process ended that nobody of the pool killed: its signal, or its exit status."""
+    if status == 255:
+        # What multiprocessing answers, too, when the process that it starts others from was killed.
+        return "exited with status 255, or unseen: the process that starts the others died"
     if status >= 0:
         return f"exited with status {status}"
     try:

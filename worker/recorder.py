@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from twolane import outcome, wire
+from twolane import keys, outcome, wire
 from twolane.keys import QUEUES, Lane
 from twolane.outcome import EMPTY_LIST, EMPTY_MAP, Outcome
 from twolane.store import Kind, Settlement
@@ -48,8 +48,8 @@ class Recorder:
             started_ms=attempt.started_ms,
             finished_ms=attempt.started_ms + round(ended.run_seconds * 1000),
             queue=self._queue,
-            id=attempt.id,
-            run=attempt.run or None,
+            id=keys.shown_id(attempt.id),
+            run=keys.shown_id(attempt.run) or None,
             lane=self._lane,
             worker=self._worker,
             wait_ms=max(0, attempt.started_ms - attempt.due_ms),

@@ -104,18 +104,41 @@ def run(settings: Settings) -> int:
         import uvloop
 
         factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        loop = runner.get_loop()
-        main = loop.create_task(serve(settings))
-        while True:
-            try:
-                return loop.run_until_complete(main)
-            except SystemExit as error:
-                # asyncio stops the loop when any task exits, also one that a job has started; the
-                # job that awaits that task gets the exception too.
-                if main.done():
-                    raise
-                log.error("a task that a job started called sys.exit(%s); going on", error)
+    runner = asyncio.Runner(loop_factory=factory)
+    loop = runner.get_loop()
+    main = loop.create_task(serve(settings))
+    while True:
+        try:
+            code = loop.run_until_complete(main)
+            break
+        except (SystemExit, KeyboardInterrupt, RuntimeError) as error:
+            # asyncio stops the loop when any task exits, also one that a job has started (the job
+            # that awaits that task gets the exception too), and when a job stops the loop itself.
+            if main.done():
+                runner.close()
+                raise
+            log.error(
+                "a job stopped the event loop (%s: %s); going on", type(error).__name__, error
+            )
+    if not loop.run_until_complete(_ended(asyncio.all_tasks(loop))):
+        # A job that swallows its cancellation would keep this process for ever. Everything is told
+        # and closed; nothing is lost by not waiting.
+        log.error("a job goes on although it was cancelled; ending without it")
+        logging.shutdown()
+        sys.stderr.flush()
+        os._exit(code)
+    runner.close()
+    return code
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> bool:
+    """Cancel what jobs have left running; whether it ended within a second."""
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return True
+    _, going_on = await asyncio.wait(tasks, timeout=1.0)
+    return not going_on
 
 
 async def serve(settings: Settings) -> int:
@@ -173,6 +196,9 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         if settings.lane == "io":
             await engine.call_hooks(registry.startup_hooks)
         watch.start()
+        # Before the first claim: who waits for this worker hears of it whatever its jobs do.
+        with contextlib.suppress(*BROKER_AWAY):
+            await pulse.send()
         await _work(settings, engine, stop, Waker(client, queue, heard), pulse)
     finally:
         watch.close()

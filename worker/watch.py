@@ -18,6 +18,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from twolane import keys
 from twolane.store import SETTLE_BATCH, Script, batches, renewal
 from worker.attempt import Attempt
 from worker.backoff import Reconnection
@@ -89,7 +90,7 @@ class Watch(threading.Thread):
         now = monotonic()
         held = [(one.id, one.fence) for one in self._held() if now < one.deadline]
         for batch in batches(held, SETTLE_BATCH):
-            lost = {one.decode() for one in self._call(renewal(batch, self._lease_ms))}
+            lost = {keys.id_of(one) for one in self._call(renewal(batch, self._lease_ms))}
             if lost:
                 self._on_lost([one for one in batch if one[0] in lost])
 

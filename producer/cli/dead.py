@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from twolane.commandline import broker_option, counted, json_option, option, print_json, say
+from twolane.commandline import (
+    broker_option,
+    counted,
+    json_option,
+    option,
+    plain,
+    print_json,
+    say,
+)
 from twolane.errors import UsageError
 
 if TYPE_CHECKING:
@@ -113,7 +121,10 @@ def retry(
     else:
         click.echo(f"{counted(retried, 'job')} put back")
         for one in refused:
-            say(f"not put back: {one} (no such dead letter, or a job of that id waits already)")
+            say(
+                f"not put back: {plain(one)} (no such dead letter, its payload is gone, "
+                "or a job of that id waits already)"
+            )
     return 1 if refused else 0
 
 
@@ -121,7 +132,7 @@ def retry(
 @choosing
 def drop(
     ids: tuple[str, ...], run: str | None, everything: bool, broker: str | None, as_json: bool
-) -> None:
+) -> int:
     """Delete dead letters, with their payloads, for good.
 
     \b
@@ -130,14 +141,20 @@ def drop(
     from producer.cli.session import with_broker
     from twolane import dead as letters
 
-    async def work(client: Redis) -> int:
-        return await letters.drop(client, await _chosen(client, ids, run, everything))
+    async def work(client: Redis) -> tuple[int, list[str]]:
+        wanted = await _chosen(client, ids, run, everything)
+        missing = await letters.drop(client, wanted)
+        # Nobody named those of --run and --all: that another command was quicker is no failure.
+        return len(wanted) - len(missing), missing if ids else []
 
-    dropped = with_broker(broker, work)
+    dropped, missing = with_broker(broker, work)
     if as_json:
-        print_json({"dropped": dropped})
+        print_json({"dropped": dropped, "missing": missing})
     else:
         click.echo(f"{counted(dropped, 'dead letter')} dropped")
+        for one in missing:
+            say(f"not dropped: {plain(one)} (no such dead letter)")
+    return 1 if missing else 0
 
 
 async def _chosen(
@@ -147,7 +164,7 @@ async def _chosen(
 
     if (bool(ids), run is not None, everything).count(True) != 1:
         raise UsageError("say which: ids, or --run NAME, or --all")
-    return list(ids) if ids else await letters.ids(client, run)
+    return list(dict.fromkeys(ids)) if ids else await letters.ids(client, run)
 
 
 def _short(message: str) -> str:

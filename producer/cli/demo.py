@@ -93,7 +93,7 @@ async def _demo(
         finally:
             await target.stop(5)
             await client.aclose()
-    rows = comparison.compare(collected.outcomes)
+    rows = comparison.compare(collected.outcomes, collected.run.created_ms)
     sentences = story.tell(rows, slots)
     data = report.as_data(collected) | {"slots": slots, "seen": sentences}
     if as_json:

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=Callable[..., Any])
 TARGET_URL: Final = "http://127.0.0.1:8080/"
-# UTF-8 on every machine; a byte order mark, as Windows editors write, is passed over.
-TEXT: Final = click.File("r", encoding="utf-8-sig")
+# UTF-8 on every machine; a byte order mark, as Windows editors write, is passed over. Bytes that
+# are not UTF-8 become surrogates, which no UTF-8 has: so each line can be told by itself.
+TEXT: Final = click.File("r", encoding="utf-8-sig", errors="surrogateescape")
 # As many as the ids of a run's jobs have digits for; see twolane.runs.job_id.
 COUNT: Final = click.IntRange(1, 10_000_000)
 # Prints at most this many bad lines of a file: the first ones show what is wrong with it.
@@ -126,7 +127,9 @@ def fetch(url: str, urls: IO[str] | None, count: int, **common: Any) -> int:
     """
     wanted = [(url, "")]
     if urls is not None:
-        wanted = [(line.strip(), f"line {number}: ") for number, line in _text_lines(urls)]
+        wanted = [(line.strip(), f"line {number}: ") for number, line in _lines_of(urls)]
+        for line, place in wanted:
+            _check_text(line, f"{urls.name}: {place}")
     return submit_calls(lambda caller: _fetches(caller, wanted, count), "fetch", **common)
 
 
@@ -266,7 +269,7 @@ def job(
 @option("--skip-bad", is_flag=True, help="Enqueue the good lines although there are bad ones.")
 @submitting
 def file(source: IO[str], skip_bad: bool, **common: Any) -> int:
-    r"""Run the jobs that a file of JSON lines names.
+    """Run the jobs that a file of JSON lines names.
 
     \b
     {"job": "count_primes", "args": {"low": 0, "high": 1000}}
@@ -287,14 +290,16 @@ def _fetches(caller: Caller, urls: list[tuple[str, str]], count: int) -> list[Ca
     return calls
 
 
-def _text_lines(source: IO[str]) -> Iterator[tuple[int, str]]:
+def _lines_of(source: IO[str]) -> Iterator[tuple[int, str]]:
     """The lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in enumerate(source, 1) if line.strip())
+
+
+def _check_text(line: str, place: str = "") -> None:
     try:
-        for number, line in enumerate(source, 1):
-            if line.strip():
-                yield number, line
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source.name} is not UTF-8 text: {error.reason}") from None
+        line.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{place}not UTF-8 text") from None
 
 
 def _reads(caller: Caller, pattern: str, roots: tuple[Path, ...]) -> list[Call]:
@@ -320,8 +325,9 @@ def prime_calls(caller: Caller, below: int, chunks: int, method: str) -> list[Ca
 def _lines(caller: Caller, source: IO[str], skip_bad: bool) -> list[Call]:
     calls: list[Call] = []
     bad: list[str] = []
-    for number, line in _text_lines(source):
+    for number, line in _lines_of(source):
         try:
+            _check_text(line)
             calls.append(_line(caller, line))
         except TwolaneError as error:
             bad.append(f"line {number}: {error}")

@@ -116,13 +116,17 @@ def as_data(collected: Collected) -> dict[str, Any]:
     outcomes = collected.outcomes
     return {
         "run": msgspec.to_builtins(collected.run),
-        "comparison": msgspec.to_builtins(comparison.compare(outcomes)),
+        "comparison": msgspec.to_builtins(_rows(collected)),
         "primes": [msgspec.to_builtins(check) for check in primes.checks(outcomes)],
         "failures": [
             {"error": error, "jobs": count, "example": example}
             for error, count, example in failures(outcomes)
         ],
     }
+
+
+def _rows(collected: Collected) -> list[comparison.Row]:
+    return comparison.compare(collected.outcomes, collected.run.created_ms)
 
 
 def show(collected: Collected) -> None:
@@ -134,7 +138,7 @@ def show(collected: Collected) -> None:
     )
     if not outcomes:
         return
-    out.print(tables.comparison(comparison.compare(outcomes)))
+    out.print(tables.comparison(_rows(collected)))
     out.print(tables.LEGEND, style="dim")
     for check in primes.checks(outcomes):
         out.print(plain(check), style="green" if check.right else None)

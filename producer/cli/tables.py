@@ -71,13 +71,13 @@ def ago(ms: int) -> str:
 def comparison(rows: Sequence[Row]) -> Table:
     """The comparison table of a run."""
     columns = (
-        "lane", "job", "jobs", "failed", "wall", "jobs/s", "wait p50/p95/p99", "run p50/p95/p99",
-        "CPU time", "cores", "at once", "speed-up",
+        "lane", "job", "jobs", "failed", "retried", "wall", "jobs/s", "wait p50/p95/p99",
+        "run p50/p95/p99", "CPU time", "cores", "at once", "speed-up",
     )  # fmt: skip
     cells = [
         (
             row.lane, row.job or "all", f"{row.jobs:,}", f"{row.failed + row.cancelled:,}",
-            seconds(row.wall), number(row.throughput), quantiles(row, "wait"),
+            f"{row.retried:,}", seconds(row.wall), number(row.throughput), quantiles(row, "wait"),
             quantiles(row, "run"), seconds(row.cpu_seconds), number(row.cores),
             number(row.concurrency), f"{number(row.speedup)}×",
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+import psutil
 
 from twolane.commandline import INTERRUPTED, jobs_option, load_jobs, log_option, option, say
 from twolane.errors import BrokerError, TwolaneError
@@ -15,7 +18,10 @@ from twolane.quantities import DURATION
 
 if TYPE_CHECKING:
     from producer.local import LocalFleet
+    from twolane.embedded import Embedded
     from twolane.keys import Lane
+
+BROKER_LOOK_SECONDS: Final = 1.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,12 +82,18 @@ def up(
                 stop.listen(fleet)
                 await fleet.start("io", *io)
                 await fleet.start("cpu", *cpu)
-                await fleet.wait_ready(client)
-                say(
-                    f"ready at {server.url}\n"
-                    "in another terminal: twolane enqueue primes --wait; Ctrl-C here ends it"
-                )
-                await _look_after(fleet, stop, lanes)
+                await stop.or_done(fleet.wait_ready(client))
+                if not stop.asked.is_set():
+                    say(
+                        f"ready at {server.url}\n"
+                        "in another terminal: twolane enqueue primes --wait; Ctrl-C here ends it"
+                    )
+                try:
+                    async with asyncio.TaskGroup() as watching:
+                        watching.create_task(_look_after(fleet, stop, lanes))
+                        watching.create_task(_keep_broker(server, stop))
+                except ExceptionGroup as group:
+                    raise group.exceptions[0] from None
             await client.aclose()
         finally:
             await asyncio.to_thread(server.stop)
@@ -97,6 +109,16 @@ class _Stop:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.twice = False
+
+    async def or_done(self, work: Coroutine[Any, Any, None]) -> None:
+        """Wait for ``work``, or until asked to stop; raises what ``work`` raises."""
+        task = asyncio.create_task(work)
+        asked = asyncio.create_task(self.asked.wait())
+        await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if task.done():
+            await task
+        task.cancel()
 
     def listen(self, fleet: LocalFleet) -> None:
         loop = asyncio.get_running_loop()
@@ -130,3 +152,29 @@ async def _look_after(fleet: LocalFleet, stop: _Stop, options: dict[Lane, list[s
                     await fleet.start(child.lane, *options[child.lane])
             else:
                 task.cancel()
+
+
+async def _keep_broker(server: Embedded, stop: _Stop) -> None:
+    """Start the server again where it died; its data are in the append-only file.
+
+    Raises:
+        BrokerError: it cannot be started again.
+    """
+    while not stop.asked.is_set():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BROKER_LOOK_SECONDS):
+                await stop.asked.wait()
+        if stop.asked.is_set() or not _is_dead(server.pid):
+            continue
+        say("the broker ended; starting it again with its data")
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(server.start)
+
+
+def _is_dead(pid: int) -> bool:
+    """By the process and not by a PING: a server that is only slow must not be started twice."""
+    try:
+        # Its keeper does not bury it before the server is stopped.
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True

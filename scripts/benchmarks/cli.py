@@ -95,9 +95,15 @@ def main(
     pairs = choose(chosen, only, who)
     if not pairs:
         raise click.UsageError("none of these contestants takes part in any of these workloads")
-    signal.signal(signal.SIGTERM, _leave)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     prepare(pairs)
-    report = run(chosen, pairs, rounds or chosen.rounds, output)
+    # Without the file's name, which is nobody's business in the documentation.
+    words = ["scripts/bench", profile]
+    words += ["--only", ",".join(only)] if only else []
+    words += ["--contestants", ",".join(who)] if who else []
+    words += ["--rounds", str(rounds)] if rounds else []
+    report = run(chosen, pairs, rounds or chosen.rounds, output, shlex.join(words))
     tables.show_all(Console(width=width), report)
     if any(one.error for one in report.samples):
         sys.exit(1)
@@ -143,7 +149,7 @@ def prepare(pairs: Pairs) -> None:
                 raise click.ClickException(str(error)) from None
 
 
-def run(profile: Profile, pairs: Pairs, rounds: int, output: Path | None) -> Report:
+def run(profile: Profile, pairs: Pairs, rounds: int, output: Path | None, command: str) -> Report:
     began = time.monotonic()
     described = machine.describe("")
     with Server() as server, tempfile.TemporaryDirectory(prefix="twolane-bench-") as directory:
@@ -154,7 +160,7 @@ def run(profile: Profile, pairs: Pairs, rounds: int, output: Path | None) -> Rep
             profile=profile.name,
             commit=machine.commit(),
             began=dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            command=shlex.join(["scripts/bench", *sys.argv[1:]]),
+            command=command,
             rounds=rounds,
             machine=described,
             loops_per_ms=loops,

@@ -16,7 +16,7 @@ from benchmarks.workloads import ALL as WORKLOADS
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 
 METHOD: Final = """\
-All contestants run in turn, `{rounds}` rounds of A B C A B C, against one embedded Valkey without
+All contestants run in turn, {rounds} rounds of A B C A B C, against one embedded Valkey without
 persistence, over TCP on the loopback interface; it is flushed between them. Each peer has an
 environment of its own with the versions below, and is started by its own command. Every peer is
 set up as its own documentation advises for speed, with results off; twolane runs with all
@@ -46,7 +46,7 @@ def page(report: Report) -> str:
     if (best := targets.best_peer(report)) is not None:
         name, rate = best
         parts.append(
-            f"The best peer in that row was {CONTESTANTS[name].title}, {rate:,.0f} jobs/s."
+            f"The best peer at concurrency 32 was {CONTESTANTS[name].title}, {rate:,.0f} jobs/s."
         )
     parts += ["## How it is measured", _method(report), "## Side by side"]
     for workload in workloads_of(report):

@@ -33,6 +33,8 @@ SETTLE_SECONDS: Final = 0.3  # for the last acknowledgements of the warm-up
 LATENCY_HZ: Final = 50.0
 LATE_SECONDS: Final = 5.0  # to wait for the last jobs of a latency run
 
+CpuTimes = dict[tuple[int, float], float]
+
 
 class Bench:
     """Measures contestants on one server; ``directory`` is for boards and logs."""
@@ -133,7 +135,7 @@ class _Measurement:
             for tree in workers:
                 tree.freeze()
             producer.ask(**order)
-        spent = -sum(tree.cpu_seconds() for tree in workers)
+        spent = _cpu_seconds(workers)
         before = self._bench.server.usage()
         began = time.monotonic_ns()
         if self._contestant.queueless:
@@ -144,7 +146,7 @@ class _Measurement:
         usage = self._bench.server.usage().since(before)
         done = self._done(0, self._count)
         sample = self._sample
-        sample.cpu_seconds = spent + sum(tree.cpu_seconds() for tree in workers)
+        sample.cpu_seconds = difference(spent, _cpu_seconds(workers))
         sample.server_cpu_seconds = usage.cpu_seconds
         sample.server_calls, sample.server_micros = usage.calls, usage.micros
         sample.jobs, sample.completed = self._count, len(done)
@@ -198,9 +200,9 @@ class _Measurement:
         self._warm_up(producer)
         time.sleep(1)
         sample = self._sample
-        before, began = sum(tree.cpu_seconds() for tree in workers), time.monotonic()
+        before, began = _cpu_seconds(workers), time.monotonic()
         time.sleep(self._bench.profile.idle_seconds)
-        sample.cpu_seconds = sum(tree.cpu_seconds() for tree in workers) - before
+        sample.cpu_seconds = difference(before, _cpu_seconds(workers))
         sample.seconds = time.monotonic() - began
         memory = [tree.memory() for tree in workers]
         sample.values = {
@@ -266,3 +268,12 @@ class _Measurement:
     def _done(self, first: int, last: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
         times = self._times[first:last]
         return times[times > 0]
+
+
+def _cpu_seconds(trees: list[Tree]) -> CpuTimes:
+    return {process: seconds for tree in trees for process, seconds in tree.cpu_seconds().items()}
+
+
+def difference(before: CpuTimes, after: CpuTimes) -> float:
+    """What the processes that live afterwards have spent; what has ended is not counted."""
+    return sum(seconds - before.get(process, 0.0) for process, seconds in after.items())

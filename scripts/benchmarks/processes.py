@@ -76,13 +76,14 @@ class Tree:
     def thaw(self) -> None:
         _signal(self.members(), signal.SIGCONT)
 
-    def cpu_seconds(self) -> float:
-        total = 0.0
+    def cpu_seconds(self) -> dict[tuple[int, float], float]:
+        """The processor time of each process that lives now, by its number and its start."""
+        found = {}
         for one in self.members():
             with contextlib.suppress(psutil.Error):
                 times = one.cpu_times()
-                total += times.user + times.system
-        return total
+                found[one.pid, one.create_time()] = times.user + times.system
+        return found
 
     def memory(self) -> Memory:
         rss = pss = 0

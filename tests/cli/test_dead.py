@@ -72,7 +72,10 @@ async def test_a_letter_that_is_not_there_is_named(twolane: Run, client: Redis) 
     code, out, err = twolane("dead", "retry", "there-0000000", "not-there")
 
     assert (code, out) == (1, "1 job put back\n")
-    assert err.startswith("not put back: not-there (")
+    assert err == (
+        "not put back: not-there (no such dead letter, its payload is gone, "
+        "or a job of that id waits already)\n"
+    )
 
 
 async def test_retrying_as_json(twolane: Run, client: Redis) -> None:
@@ -92,10 +95,32 @@ async def test_dropped_letters_are_gone_for_good(twolane: Run, client: Redis) ->
     await dead_letters(twolane, client, "b", 1)
 
     assert twolane("dead", "drop", "a-0000000") == (0, "1 dead letter dropped\n", "")
-    assert json.loads(twolane("dead", "drop", "--all", "--json").out) == {"dropped": 2}
+    assert json.loads(twolane("dead", "drop", "--all", "--json").out) == {
+        "dropped": 2,
+        "missing": [],
+    }
 
     assert await client.zcard(keys.DEAD) == 0
     assert await client.keys(keys.DEAD_PREFIX + "*") == []
+
+
+async def test_a_letter_to_drop_that_is_not_there_is_named(twolane: Run, client: Redis) -> None:
+    await dead_letters(twolane, client, "a", 2)
+
+    ended = twolane("dead", "drop", "a-0000000", "a-0000000", "nope")
+
+    assert ended == (1, "1 dead letter dropped\n", "not dropped: nope (no such dead letter)\n")
+    code, out, err = twolane("dead", "drop", "a-0000001", "nope", "--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out) == {"dropped": 1, "missing": ["nope"]}
+
+
+@pytest.mark.parametrize("command", [["dead", "retry"], ["dead", "drop"], ["cancel"]], ids=" ".join)
+def test_an_id_of_several_lines_forges_none(twolane: Run, command: list[str]) -> None:
+    ended = twolane(*command, "nope\n9 jobs put back")
+
+    assert ended.err.count("\n") == 1
+    assert "nope" in ended.err
 
 
 @pytest.mark.parametrize("command", ["retry", "drop"])

@@ -119,6 +119,18 @@ def test_help_of_every_command_leads_with_an_example(
     assert "twolane " in text.partition("\n")[2].partition("Options:")[0]
 
 
+@pytest.mark.parametrize(("path", "command"), ALL, ids=NAMES)
+def test_help_shows_no_mark_that_is_meant_for_click(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    # A raw docstring once had the two characters where click wants the one.
+    with context(command, path) as ctx:
+        text = command.get_help(ctx)
+
+    assert "\\b" not in text
+    assert "\b" not in text
+
+
 def test_a_variable_is_named_for_the_option_and_not_for_the_functions_parameter(
     twolane: Run,
 ) -> None:

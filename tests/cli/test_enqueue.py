@@ -129,7 +129,7 @@ GOOD = '{"job": "query", "args": {"rows": 1}}\n'
         (GOOD + '{"job": "nope"}\n', ["line 2: unknown job 'nope'"]),
         (GOOD + '{"job": "query", "args": {"rows": 1' + "0" * 5000 + "}}\n", ["line 2"]),
         (GOOD + "[" * 100_000 + "\n", ["line 2: it is nested too deeply"]),
-        (GOOD.encode() + b"\xff\xfe\x00binary\n", ["not UTF-8 text"]),
+        (GOOD.encode() + b"\xff\xfe\x00binary\n", ["line 2: not UTF-8 text", "--skip-bad"]),
         (GOOD + "\0\n", ["line 2: it is not JSON"]),
         ("", ["nothing to enqueue"]),
         ("\n  \n", ["nothing to enqueue"]),
@@ -206,6 +206,19 @@ def test_good_lines_are_enqueued_where_bad_ones_are_skipped(twolane: Run, tmp_pa
     assert err.splitlines()[0].startswith("skipped line 2: it is not JSON")
     assert "skipped 2 more bad lines" in err
     assert "2 jobs enqueued" in err
+
+
+@pytest.mark.parametrize("source", ["FILE", "-"])
+def test_a_line_that_is_not_utf_8_is_a_bad_line_like_others(
+    twolane: Run, tmp_path: Path, source: str
+) -> None:
+    content = b"\xef\xbb\xbf" + GOOD.encode() + b'{"job": "caf\xe9"}\r\n' + GOOD.encode()
+    path = write(tmp_path / "jobs.jsonl", content) if source == "FILE" else "-"
+
+    ended = twolane("enqueue", "file", path, "--skip-bad", "--json", stdin=content)
+
+    assert ended.err == "skipped line 2: not UTF-8 text\n"
+    assert json.loads(ended.out)["jobs"] == 2
 
 
 def test_a_byte_order_mark_is_passed_over(twolane: Run, tmp_path: Path) -> None:

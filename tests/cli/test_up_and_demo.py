@@ -158,6 +158,27 @@ def test_a_worker_that_dies_is_replaced(start_up: Callable[..., Started]) -> Non
 
 
 @pytest.mark.slow
+def test_a_broker_that_dies_is_started_again_with_its_data(
+    start_up: Callable[..., Started],
+) -> None:
+    up = start_up("--appendfsync=always")
+    found = embedded.find_running(os.environ)
+    assert found is not None
+    run_command("enqueue", "primes", "--below", "1000", "--chunks", "2", "--wait", "--run", "kept")
+
+    os.kill(found.pid, signal.SIGKILL)
+
+    up.wait_said("the broker ended; starting it again with its data")
+    wait_for(lambda: run_command("runs", "show", "kept").code == 0, "the run is there again")
+    ended = run_command("enqueue", "primes", "--below", "1000", "--chunks", "2", "--wait")
+    assert ended.code == 0
+    up.look()
+    up.interrupt()
+    assert up.end() == 0
+    assert up.is_gone()
+
+
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(start_up: Callable[..., Started]) -> None:
     up = start_up(SAMPLES, "--grace=10m")
     run_command("enqueue", "job", "wait_long", SAMPLES, "--run", "long")

@@ -283,6 +283,15 @@ REFUSED_HOSTS = {
     "[::ffff:a9fe:a9fe]": "link-local",
     "[::169.254.169.254]": "link-local",
     "[64:ff9b::a9fe:a9fe]": "link-local",
+    "[64:ff9b:1::a9fe:a9fe]": "link-local",  # local NAT64, by prefixes of 96,
+    "[64:ff9b:1:2:a9:fea9:fe00:0]": "link-local",  # 64,
+    "[64:ff9b:1:2a9:fe:a9fe::]": "link-local",  # 56
+    "[64:ff9b:1:a9fe:a9:fe00::]": "link-local",  # and 48 bits
+    "[64:ff9b:1::a83f:8110]": "metadata",
+    "[::ffff:0:a9fe:a9fe]": "link-local",  # IPv4-translated
+    "[::ffff:0:100.100.100.200]": "metadata",
+    "[2001:0:a9fe:a9fe::f7f7:f7f7]": "link-local",  # Teredo: the server,
+    "[2001:0:808:808::5601:5601]": "link-local",  # and the client
     "[2002:a9fe:a9fe::1]": "link-local",
     "[fe80::1]": "link-local",
     "[febf::1]": "link-local",
@@ -376,8 +385,13 @@ def test_no_redirect_leads_from_https_to_http() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "fd00::1", "1.1.1.1"]
-)
+    "host",
+    [
+        "127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "172.16.0.1", "fd00::1", "1.1.1.1",
+        "64:ff9b:1::101:101", "64:ff9b:1:101:1:100::", "::ffff:0:1.1.1.1",
+        "2001:0:808:808::f7f7:f7f7", "2001:4860:4860::8888",
+    ],
+)  # fmt: skip
 def test_loopback_private_and_public_addresses_are_allowed(host: str) -> None:
     assert why_refused(ip_address(host)) is None
 

@@ -117,3 +117,16 @@ def test_an_outcome_of_a_stock_arq_worker_has_no_lane_and_counts_as_io() -> None
     (row,) = compare([made(lane="")])
 
     assert row.lane == "io"
+
+
+def test_a_job_that_was_tried_again_counts_from_when_its_run_was_made() -> None:
+    # Its last try was due only after its backoff; the wall time once left that out.
+    again = made(0, try_=2, at=10.0, wait_ms=5, run_seconds=1.0)
+
+    (alone,) = compare([again])
+    (row,) = compare([again], created_ms=again.started_ms - 4_000)
+
+    assert alone.wall == pytest.approx(1.005)
+    assert row.wall == pytest.approx(5.0)
+    assert row.throughput == pytest.approx(0.2)
+    assert row.retried == 1

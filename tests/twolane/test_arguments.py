@@ -8,7 +8,7 @@ import decimal
 import enum
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
@@ -30,6 +30,29 @@ stable = settings(derandomize=True, deadline=None, database=None)
 class Point:
     x: int
     y: float = 1.0
+
+
+@dataclasses.dataclass
+class Line:
+    ends: list[Point]
+    named: dict[str, Point]
+    start: Point | None = None
+
+
+class Renamed(msgspec.Struct, rename="camel", tag=True):
+    line_width: int
+
+
+class Options(TypedDict, total=False):
+    deep: Point
+
+
+@dataclasses.dataclass
+class Reader:
+    options: Any
+
+    def __post_init__(self) -> None:
+        self.options = Point(len(self.options))
 
 
 class Colour(enum.Enum):
@@ -208,6 +231,64 @@ def test_an_integer_is_taken_for_a_float() -> None:
     def wait(a: float) -> None: ...
 
     assert signature(wait).check((5,), {}) == ([], {"a": 5.0})
+
+
+UNKNOWN = {"x": 1, "zz": 3}
+
+
+def _points(a: tuple[Point, ...]) -> None: ...
+def _line(a: Line) -> None: ...
+def _renamed(a: Renamed) -> None: ...
+def _options(a: Options) -> None: ...
+def _reader(a: Reader) -> None: ...
+def _more(*args: Point, **kwargs: Point) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "says"),
+    [
+        (_points, [{"x": 1}, UNKNOWN], "Point has no field 'zz'; it has: x, y"),
+        (_line, {"ends": [UNKNOWN], "named": {}}, "Point has no field 'zz'"),
+        (_line, {"ends": [], "named": {"a": UNKNOWN}}, "Point has no field 'zz'"),
+        (_line, {"ends": [], "named": {}, "start": UNKNOWN}, "Point has no field 'zz'"),
+        (_line, {"ends": [], "named": {}, "end": None}, "Line has no field 'end'"),
+        (_renamed, {"lineWidth": 1, "line_width": 1}, "Renamed has no field 'line_width'"),
+        (_options, {"deep": {"x": 1}, "deeper": 1}, "it has no field 'deeper'"),
+        (_options, {"deep": UNKNOWN}, "Point has no field 'zz'"),
+    ],
+)
+def test_a_field_that_the_type_has_not_is_refused_and_not_dropped(
+    function: Callable[..., Any], value: Any, says: str
+) -> None:
+    with pytest.raises(BadArguments, match=f"parameter 'a': got .*: {says}"):
+        signature(function).check((value,), {})
+
+
+def test_a_field_of_a_further_argument_is_checked_too() -> None:
+    for args, kwargs in (((UNKNOWN,), {}), ((), {"b": UNKNOWN})):
+        with pytest.raises(BadArguments, match="Point has no field 'zz'"):
+            signature(_more).check(args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        (_points, [{"x": 1}, Point(2)]),
+        (_line, {"ends": [{"x": 1, "y": 2}], "named": {"zz": {"x": 1}}, "start": None}),
+        (_renamed, {"type": "Renamed", "lineWidth": 1}),
+        (_options, {}),
+        (_options, {"deep": {"x": 1}}),
+        (_reader, {"options": {"any": 1, "thing": 2}}),  # the class reads these itself
+    ],
+)
+def test_fields_that_the_type_has_are_taken(function: Callable[..., Any], value: Any) -> None:
+    assert signature(function).check((value,), {})[1].keys() == {"a"}
+
+
+def test_the_worker_takes_a_field_that_a_newer_producer_sent() -> None:
+    assert signature(_points).receive((), {"a": [UNKNOWN]})[1] == {"a": [Point(1)]} or (
+        signature(_points).receive((), {"a": [UNKNOWN]})[0] == ((Point(1),),)
+    )
 
 
 # --- annotations that cannot be checked
@@ -428,6 +509,7 @@ def test_text_is_read_as_its_parameter_asks_for(
         (_list, "1"),
         (_list, "[" * 100_000),
         (_point, '{"y": 1}'),
+        (_point, '{"x": 1, "zz": 3}'),
         (_date, "2024"),
     ],
     ids=lambda value: str(value)[:20],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -409,10 +410,40 @@ def test_a_module_that_fails_to_import_is_refused(module: Modules, line: str, sa
         Registry.load([name])
 
 
-@pytest.mark.parametrize("name", ["", ".", "..jobs", ".jobs"])
-def test_a_name_that_is_no_modules_is_refused(name: str) -> None:
-    with pytest.raises(JobDefinitionError, match="cannot be imported"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "--jobs '': it is empty; give a module's name"),
+        (" ", "--jobs ' ': it is empty; give a module's name"),
+        (".", "--jobs .: a relative name; give the module's whole name"),
+        ("..jobs", "--jobs ..jobs: a relative name; give the module's whole name"),
+        (".jobs", "--jobs .jobs: a relative name; give the module's whole name"),
+    ],
+)
+def test_a_name_that_is_no_modules_is_refused(name: str, says: str) -> None:
+    with pytest.raises(JobDefinitionError, match=re.escape(says)):
         Registry.load([name])
+
+
+@pytest.mark.parametrize(
+    ("path", "module_name"),
+    [
+        ("mine.py", "mine"),
+        ("./mine.py", "mine"),
+        ("app/mine.py", "mine"),
+        ("/app/mine", "mine"),
+        ("app/", "app"),
+        ("app/__init__.py", "app"),
+        ("../", "mine"),
+        ("/", "mine"),
+        (".py", "mine"),
+    ],
+)
+def test_a_path_is_refused_with_the_modules_name(path: str, module_name: str) -> None:
+    says = f"give the module's name: --jobs {module_name}, from the folder that holds it"
+
+    with pytest.raises(JobDefinitionError, match=re.escape(f"--jobs {path}: ") + f".*{says}"):
+        Registry.load([path])
 
 
 def test_the_hooks_of_a_module_are_collected(module: Modules) -> None:

@@ -278,7 +278,7 @@ async def test_a_worker_claims_no_more_than_its_free_slots(client: Redis, host: 
         await worker.wait_started(2)
         # A wake-up call is what would make it look for more.
         worker.engine.wake()
-        await worker.pulse._send()
+        await worker.pulse.send()
 
         assert await leases(client) == [runs.job_id(run, 0), runs.job_id(run, 1)]
         worker.go.set()

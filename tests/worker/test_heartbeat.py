@@ -35,8 +35,8 @@ async def test_a_helpers_cpu_time_and_memory_are_the_workers(client: Redis) -> N
         pulse = Pulse(client, beat, ignore, nothing, helpers=lambda: [helper.pid])
 
         async def counted() -> bool:
-            await without._send()
-            await pulse._send()
+            await without.send()
+            await pulse.send()
             return beat.cpu_share > 0.2
 
         await wait_until(counted, "the helper's CPU time")
@@ -53,6 +53,6 @@ async def test_a_helper_that_ended_is_no_error(client: Redis) -> None:
     ended.communicate()
     beat = identify("cpu")
 
-    await Pulse(client, beat, ignore, nothing, helpers=lambda: [ended.pid])._send()
+    await Pulse(client, beat, ignore, nothing, helpers=lambda: [ended.pid]).send()
 
     assert beat.memory_bytes > 0

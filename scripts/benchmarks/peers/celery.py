@@ -43,7 +43,8 @@ def _worker(plan: Plan) -> list[str]:
 def settings(plan: Plan) -> str:
     return (
         f"{' '.join(_worker(plan))}; task_ignore_result, worker_prefetch_multiplier={PREFETCH}, "
-        "transient delivery, rate limits off; producer: apply_async() with kombu's publish batch"
+        "acknowledged before it runs (its default), transient delivery, rate limits off; "
+        "producer: apply_async() with kombu's publish batch"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import dramatiq  # type: ignore[import-not-found]
 from dramatiq.brokers.redis import RedisBroker  # type: ignore[import-not-found]
+from redis import ConnectionPool, Redis
 
 from benchmarks import jobs
 from benchmarks import plan as plans
@@ -15,7 +16,10 @@ from benchmarks.plan import Kind, Plan
 
 PACKAGES = ("dramatiq",)
 
-broker = RedisBroker(url=plans.current().broker)
+_plan = plans.current()
+# Each thread may need a connection of its own, and redis-py's pool has 100 by default.
+_pool = ConnectionPool.from_url(_plan.broker, max_connections=_plan.slots + 100)
+broker = RedisBroker(client=Redis(connection_pool=_pool))
 dramatiq.set_broker(broker)
 ACTORS: dict[Kind, Any] = {
     kind: dramatiq.actor(body, actor_name=kind) for kind, body in jobs.BLOCKING.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from huey import RedisHuey  # type: ignore[import-not-found]
+from redis import ConnectionPool
 
 from benchmarks import jobs
 from benchmarks import plan as plans
@@ -13,7 +14,10 @@ from benchmarks.plan import Kind, Plan
 
 PACKAGES = ("huey",)
 
-huey = RedisHuey("bench", url=plans.current().broker, results=False)
+_plan = plans.current()
+# Each thread waits on a connection of its own, and redis-py's pool has 100 by default.
+_pool = ConnectionPool.from_url(_plan.broker, max_connections=_plan.slots + 100)
+huey = RedisHuey("bench", connection_pool=_pool, results=False)
 TASKS: dict[Kind, Any] = {kind: huey.task(name=kind)(body) for kind, body in jobs.BLOCKING.items()}
 
 
@@ -24,7 +28,7 @@ def _worker(plan: Plan) -> list[str]:
 
 def settings(plan: Plan) -> str:
     return (
-        f"{' '.join(_worker(plan))}; results=False, blocking reads; "
+        f"{' '.join(_worker(plan))}; results=False, BRPOP (nothing acknowledged); "
         "producer: a loop of calls (it has no bulk call)"
     )
 

@@ -41,7 +41,11 @@ def _worker(plan: Plan) -> list[str]:
 
 
 def settings(plan: Plan) -> str:
-    kind = "RedisStreamBroker, xread_count=100" if _stream else "ListQueueBroker"
+    kind = (
+        "RedisStreamBroker, xread_count=100"
+        if _stream
+        else "ListQueueBroker (BRPOP, nothing acknowledged)"
+    )
     return (
         f"{kind}, no result backend, orjson, uvloop; {' '.join(_worker(plan))}; "
         "producer: 32 kiq() at once"
