@@ -185,7 +185,7 @@ def fit(
         for row in zip(full[0] * scale, lows * scale, highs * scale, errors * scale, strict=True)
     )
     draws = draws * scale
-    smallest, largest = float(at.min()), float(at.max())
+    smallest, largest = float(min(counts)), float(max(counts))
     peak = top = None
     if beta.low * largest * (largest - 1) > NEGLIGIBLE_COST:
         peak = _estimate(usl_curve.peak(full), usl_curve.peak(draws))

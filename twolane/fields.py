@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any, cast
 
 import msgspec
 
-Pair = tuple[Any, Any]
+Pair = tuple[Any, object]
 
 
 def unknown_field(value: Any, converted: Any) -> str | None:
@@ -26,7 +26,7 @@ def unknown_field(value: Any, converted: Any) -> str | None:
         if given is made or not isinstance(given, dict | list | tuple | Mapping):
             continue
         if isinstance(given, Mapping):
-            known = _fields_of(type(made))
+            known = _fields_of(cast(Hashable, type(made)))  # mypy has it that types are not
             if known is None and isinstance(made, dict):
                 if len(made) < len(given) and made.keys() <= given.keys():  # a TypedDict
                     return f"it has no field {_first(given, made)!r}"

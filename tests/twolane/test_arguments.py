@@ -286,9 +286,7 @@ def test_fields_that_the_type_has_are_taken(function: Callable[..., Any], value:
 
 
 def test_the_worker_takes_a_field_that_a_newer_producer_sent() -> None:
-    assert signature(_points).receive((), {"a": [UNKNOWN]})[1] == {"a": [Point(1)]} or (
-        signature(_points).receive((), {"a": [UNKNOWN]})[0] == ((Point(1),),)
-    )
+    assert signature(_points).receive((), {"a": [UNKNOWN]}) == (((Point(1),),), {})
 
 
 # --- annotations that cannot be checked
