@@ -63,6 +63,7 @@ class WorkerNow(msgspec.Struct):
     loop_lag_ms: float
     draining: bool
     silent_seconds: float
+    blocked_by: str = ""
 
 
 class Snapshot(msgspec.Struct):
@@ -112,7 +113,12 @@ class Watcher:
             workers=workers,
             joined=joined,
             left=left,
-            warnings=[*_unserved(lanes), *self._standing(lanes, now), *_silent(workers)],
+            warnings=[
+                *_unserved(lanes),
+                *self._standing(lanes, now),
+                *_silent(workers),
+                *_held(workers),
+            ],
         )
 
     def _lane(
@@ -187,6 +193,7 @@ class Watcher:
             loop_lag_ms=beat.loop_lag_ms,
             draining=beat.draining,
             silent_seconds=now - self._heard[beat.worker],
+            blocked_by=beat.blocked_by,
         )
 
 
@@ -203,6 +210,15 @@ def _unserved(lanes: Sequence[LaneNow]) -> list[str]:
         f"start one: twolane worker {lane.lane}"
         for lane in lanes
         if lane.waiting and not lane.workers
+    ]
+
+
+def _held(workers: Sequence[WorkerNow]) -> list[str]:
+    return [
+        f"the event loop of worker {one.worker} is held by {one.blocked_by}; computing belongs in "
+        "a plain `def`"
+        for one in workers
+        if one.blocked_by
     ]
 
 

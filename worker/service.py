@@ -179,7 +179,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
     watch = Watch(
         # A reply that takes longer than half a lease is as good as none.
         broker.connect_blocking(settings.url, socket_timeout=settings.lease_ms / 2000),
-        Script("renew"), queue, settings.lease_ms, engine.held, lost, gauge,
+        Script("renew"), queue, settings.lease_ms, engine.held, lost, gauge, beat,
     )  # fmt: skip
     pulse = Pulse(
         client, beat, engine.report, engine.cancel,

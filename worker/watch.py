@@ -8,6 +8,7 @@ not extended. Assumptions: ``held`` returns a copy and may be called from this t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -15,10 +16,12 @@ from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import Any, Final
 
+import msgspec
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from twolane import keys
+from twolane import fleet, keys
+from twolane.fleet import Heartbeat
 from twolane.store import SETTLE_BATCH, Script, batches, renewal
 from worker.attempt import Attempt
 from worker.backoff import Reconnection
@@ -30,6 +33,8 @@ log = logging.getLogger("twolane.worker")
 # 0.5 s keeps a busy machine's scheduling out of the log.
 BLOCKED_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 0.25
+# How often it speaks for a loop that is held: as often as the loop itself would.
+SPEAK_SECONDS: Final = 1.0
 
 
 class Watch(threading.Thread):
@@ -44,6 +49,7 @@ class Watch(threading.Thread):
         held: Callable[[], list[Attempt]],
         on_lost: Callable[[list[tuple[str, bytes]]], None],
         gauge: Gauge | None,
+        beat: Heartbeat,
     ) -> None:
         super().__init__(name="twolane-watch", daemon=True)
         self._client = client
@@ -53,6 +59,7 @@ class Watch(threading.Thread):
         self._held = held
         self._on_lost = on_lost
         self._gauge = gauge
+        self._beat = beat
         self._loop_thread = threading.get_ident()
         self._closing = threading.Event()
         self._reported: tuple[Meter, float] | None = None
@@ -63,8 +70,13 @@ class Watch(threading.Thread):
         tick = min(TICK_SECONDS, period) if self._gauge is not None else period
         due = monotonic() + period
         reconnection = Reconnection("renewing leases")
+        spoke = 0.0
         while not self._closing.wait(tick):
-            self._look_at_loop()
+            blocked = self._look_at_loop()
+            if blocked and monotonic() > spoke + SPEAK_SECONDS:
+                spoke = monotonic()
+                with contextlib.suppress(RedisError, OSError):  # renewing says it
+                    self._speak_for_loop(blocked)
             if monotonic() < due:
                 continue
             due = monotonic() + period
@@ -100,22 +112,31 @@ class Watch(threading.Thread):
         except NoScriptError:
             return self._client.eval(self._renewal.text, 1, self._queue, *args)  # type: ignore[return-value]
 
-    def _look_at_loop(self) -> None:
+    def _speak_for_loop(self, blocked_by: str) -> None:
+        """Send the heartbeat that the blocked loop cannot: a worker that is held is not dead."""
+        seconds, micros = self._client.time()  # type: ignore[misc]
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        beat = msgspec.structs.replace(self._beat, blocked_by=blocked_by, at_ms=now_ms)
+        self._client.set(keys.worker(beat.worker), fleet.encode(beat), px=fleet.KEEP_MS)
+        self._client.zadd(keys.WORKERS, {beat.worker: now_ms + fleet.KEEP_MS})
+
+    def _look_at_loop(self) -> str | None:
         """Name the job that has held the loop for too long, with the line where it is now."""
         gauge = self._gauge
         if gauge is None:
-            return
+            return None
         meter, began = gauge.current, gauge.began
         if meter is None or perf_counter() - began < BLOCKED_SECONDS:
-            return
+            return None
         if self._reported == (meter, began):
-            return
+            return f"{meter.name} at {meter.blocked_at}"
         frame = sys._current_frames().get(self._loop_thread)
         if frame is None or gauge.current is not meter or gauge.began != began:
-            return  # it moved on while we looked
+            return None  # it moved on while we looked
         self._reported = (meter, began)
         meter.blocked_at = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
         log.warning(
             "job %s has held the event loop for %.1f s, at %s; computing belongs in a plain `def`",
             meter.name, perf_counter() - began, meter.blocked_at,
         )  # fmt: skip
+        return f"{meter.name} at {meter.blocked_at}"

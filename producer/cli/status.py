@@ -85,6 +85,9 @@ def _show(found: dict[str, Any]) -> None:
                 f"{counted(lane['waiting'], lane['lane'] + ' job')} to run, and no worker serves "
                 f"the lane; start one: twolane worker {lane['lane']}"
             )
+    for beat in found["workers"]:
+        if beat.get("blocked_by"):
+            say(f"the event loop of worker {beat['worker']} is held by {beat['blocked_by']}")
     if found["dead_letters"]:
         say(f"{counted(found['dead_letters'], 'dead letter')}: twolane dead list")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from twolane import job
@@ -19,6 +20,11 @@ async def never_lets_go() -> None:
     while True:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(1000)
+
+
+@job
+async def hold_the_loop(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251  (what a job should not do)
 
 
 @job

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from tests.conftest import wait_until
 from tests.e2e.conftest import Start
 from tests.worker.hosting import enqueue, outcomes
-from twolane import keys, runs
+from twolane import fleet, keys, runs
 from twolane.registry import Registry
 
 HOSTILE = "tests.e2e.hostile_jobs"
@@ -83,3 +83,29 @@ async def test_an_exception_without_a_name_is_recorded_by_its_class(
 
     assert failed.error is not None
     assert (failed.error.type, failed.error.message) == ("Nameless", "all the same")
+
+
+async def test_a_worker_whose_loop_is_held_is_told_as_held_and_not_as_gone(
+    client: Redis, jobs: Registry, start: Start
+) -> None:
+    # Its heartbeats stopped, and people were told to start a worker.
+    worker = start("io", modules=(HOSTILE,))
+    first = await worker.heartbeat(client)
+    run = await enqueue(client, jobs, "hold_the_loop", {"seconds": 3.0})
+
+    async def held() -> fleet.Heartbeat | None:
+        beats = await fleet.workers(client)
+        return next((beat for beat in beats if beat.blocked_by), None)
+
+    beat = await wait_until(held, "a heartbeat that names who holds the loop")
+
+    assert beat.worker == first.worker
+    assert beat.at_ms > first.at_ms
+    assert "hold_the_loop at " in beat.blocked_by
+    assert "hostile_jobs.py:" in beat.blocked_by
+    await outcomes(client, run)
+    await wait_until(lambda: _free(client), "a heartbeat of the free loop")
+
+
+async def _free(client: Redis) -> bool:
+    return all(not beat.blocked_by for beat in await fleet.workers(client))

@@ -67,6 +67,7 @@ class HostedWorker:
                 self.engine.held,
                 lambda leases: loop.call_soon_threadsafe(self.engine.lost, leases) and None,
                 lane.gauge,
+                self.beat,
             )
         self.main: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []

@@ -19,6 +19,7 @@ from twolane.broker import connect_blocking
 from twolane.embedded import Embedded
 from twolane.store import ClaimedJob, Script
 from worker.attempt import Attempt
+from worker.heartbeat import identify
 from worker.meter import Gauge, Meter
 from worker.watch import Watch
 
@@ -57,7 +58,7 @@ class Watching:
         self.lost: list[tuple[str, bytes]] = []
         self.watch = Watch(
             connect_blocking(url, socket_timeout=lease_ms / 2000), Script("renew"), keys.IO_QUEUE,
-            lease_ms, lambda: list(self.held), self.lost.extend, gauge,
+            lease_ms, lambda: list(self.held), self.lost.extend, gauge, identify("io"),
         )  # fmt: skip
 
 
