@@ -690,7 +690,7 @@ async def test_of_many_renewals_only_the_lost_ones_are_named(place: Place) -> No
 
 
 def test_the_renewal_threads_arguments_are_those_of_the_script() -> None:
-    assert renewal([("a", b"f1"), ("b", b"f2")], 500) == [500, "a", b"f1", "b", b"f2"]
+    assert renewal([("a", b"f1"), ("b", b"f2")], 500) == [500, b"a", b"f1", b"b", b"f2"]
 
 
 # --- acknowledge
