@@ -23,11 +23,12 @@ from twolane.embedded import Embedded
 from twolane.errors import BrokerError
 
 OWNER = """
-import signal, sys
+import os, signal, sys
 from twolane.embedded import Embedded
 from twolane.errors import BrokerError
 
-signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+# Not by print: it may be in the middle of another one.
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\n"))
 print("ready", flush=True)
 sys.stdin.readline()
 server = Embedded.private() if sys.argv[1] == "private" else Embedded.for_user("always")
