@@ -28,7 +28,7 @@ from twolane.embedded import Embedded
 from twolane.errors import BrokerError
 
 # Not by print: it may be in the middle of another one.
-signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted\n"))
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b"interrupted" + bytes([10])))
 print("ready", flush=True)
 sys.stdin.readline()
 server = Embedded.private() if sys.argv[1] == "private" else Embedded.for_user("always")
