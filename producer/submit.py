@@ -14,7 +14,7 @@ from twolane.errors import PayloadTooLarge, UsageError
 from twolane.keys import LANES, QUEUES, Lane
 from twolane.registry import Job, Registry
 from twolane.runs import Run
-from twolane.store import NewJob, Store
+from twolane.store import NewJob, Opened, Store
 
 NIL = b"\xc0"
 
@@ -68,12 +68,14 @@ async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | No
     now_ms = time.time_ns() // 1_000_000
     # A call that is repeated (--count) is one object: it is encoded once.
     encoded = {id(call): _encode(call, now_ms) for call in _distinct(made)}
-    run = await runs.create(client, kind, name)
     store = Store(client)
-    for lane in LANES:
-        await store.enqueue_many(QUEUES[lane], _numbered(made, encoded, run.name, lane), run.name)
-    await runs.seal(client, run.name)
-    return await runs.get(client, run.name)
+
+    async def enqueue(run: str) -> Opened | None:
+        jobs = {QUEUES[lane]: _numbered(made, encoded, run, lane) for lane in LANES}
+        return await store.enqueue_run(run, kind, jobs)
+
+    chosen, opened = await runs.named(kind, name, enqueue)
+    return Run(chosen, kind, opened.created_ms, opened.accepted, sealed=True)
 
 
 def _distinct(calls: list[Call]) -> Iterable[Call]:

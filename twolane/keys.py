@@ -80,7 +80,7 @@ def run(name: str) -> str:
 
 
 def run_outcomes(name: str) -> str:
-    """Stream: one entry for every job of the run that has settled."""
+    """Stream: the outcomes of the jobs that have settled, up to 32 an entry, in numbered fields."""
     return f"{RUN_PREFIX}{name}:outcomes"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
@@ -13,11 +13,13 @@ from redis.asyncio import Redis
 from twolane import keys, outcome
 from twolane.errors import UnknownRun, UsageError
 from twolane.outcome import Outcome
-from twolane.store import RUN_TTL_SECONDS
+from twolane.store import Store
+
+T = TypeVar("T")
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LETTERS: Final = "abcdefghjkmnpqrstvwxyz23456789"  # none that is mistaken for another
-READ_BATCH: Final = 1_000
+READ_BATCH: Final = 100  # entries of the stream, each with up to 32 outcomes
 
 
 class Run(msgspec.Struct):
@@ -51,8 +53,12 @@ def job_id(run: str, number: int) -> str:
     return f"{run}-{number:07d}"
 
 
-async def create(client: Redis, kind: str, name: str | None = None) -> Run:
-    """Make a run; without a name it gets one of its kind and some random letters.
+async def named(
+    kind: str, name: str | None, open_run: Callable[[str], Awaitable[T | None]]
+) -> tuple[str, T]:
+    """Find a run's name, its kind and some random letters where none is given.
+
+    ``open_run`` makes the run and returns None where its name is taken.
 
     Raises:
         UsageError: the name is taken, or is not one: letters, digits, ``_ . -``, at most 64.
@@ -62,38 +68,26 @@ async def create(client: Redis, kind: str, name: str | None = None) -> Run:
             f"run name {name!r}: letters, digits, '_', '.' and '-' only, at most 64, and a letter "
             "or digit first"
         )
-    seconds, micros = await client.time()
-    created_ms = seconds * 1000 + micros // 1000
     for _ in range(8):
         chosen = name or f"{kind}-{''.join(secrets.choice(LETTERS) for _ in range(5))}"
-        key = keys.run(chosen)
-        if await client.hsetnx(key, "created_ms", str(created_ms)):  # type: ignore[misc]
-            break
+        opened = await open_run(chosen)
+        if opened is not None:
+            return chosen, opened
         if name is not None:
             raise UsageError(f"a run named {name!r} exists; choose another name for --run")
-    else:
-        raise UsageError("no free name found for the run; give one with --run")
-    async with client.pipeline(transaction=True) as pipe:
-        pipe.hset(key, mapping={"kind": kind})
-        pipe.expire(key, RUN_TTL_SECONDS)
-        pipe.zadd(keys.RUNS, {chosen: created_ms})
-        # The list forgets what has expired itself.
-        pipe.zremrangebyscore(keys.RUNS, "-inf", created_ms - RUN_TTL_SECONDS * 1000)
-        await pipe.execute()
+    raise UsageError("no free name found for the run; give one with --run")
+
+
+async def create(client: Redis, kind: str, name: str | None = None) -> Run:
+    """Make a run that has no jobs yet; raises as :func:`named` does."""
+    store = Store(client)
+    chosen, created_ms = await named(kind, name, lambda run: store.open_run(run, kind))
     return Run(chosen, kind, created_ms)
 
 
 async def seal(client: Redis, name: str) -> None:
     """Say that nothing more will be enqueued for a run."""
-    key = keys.run(name)
-    async with client.pipeline(transaction=True) as pipe:
-        pipe.hset(key, "sealed", "1")
-        # Where the run has expired, this would make one that never does.
-        pipe.expire(key, RUN_TTL_SECONDS)
-        pipe.hexists(key, "created_ms")
-        *_, exists = await pipe.execute()
-    if not exists:
-        await client.delete(key)
+    await Store(client).seal_run(name)
 
 
 async def get(client: Redis, name: str) -> Run:
@@ -123,7 +117,7 @@ async def latest(client: Redis, limit: int) -> list[Run]:
 async def read(
     client: Redis, name: str, after: str = "0", wait_ms: int | None = None
 ) -> tuple[str, list[Outcome]]:
-    """Up to 1,000 outcomes that came after a position; the new position with them.
+    """Up to 3,200 outcomes that came after a position; the new position with them.
 
     With ``wait_ms`` it waits as long for the first one. A job that settled, was retried from the
     dead letters and settled again comes twice: the later one counts.
@@ -132,7 +126,7 @@ async def read(
     if not reply:
         return after, []
     entries = reply[0][1]
-    found = [outcome.decode(fields[b"o"]) for _, fields in entries]
+    found = [outcome.decode(one) for _, fields in entries for one in fields.values()]
     return entries[-1][0].decode(), found
 
 

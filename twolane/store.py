@@ -7,17 +7,19 @@ read what the scripts wrote.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
-import hiredis
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from twolane import keys
+from twolane.channel import Channel, Command, Reply, pack
 
 # One script call for 1,000 jobs keeps the server's other clients waiting for about 5 ms.
 ENQUEUE_BATCH: Final = 1_000
@@ -28,6 +30,7 @@ RUN_TTL_SECONDS: Final = 7 * 24 * 3600
 CANCELLED_KEEP_MS: Final = 3_600_000
 
 Kind = Literal["done", "failed", "cancelled"]
+RunOrder = Literal["", "open", "seal", "both"]  # what an enqueueing does with its run besides
 T = TypeVar("T")
 
 
@@ -60,9 +63,10 @@ class Claim(NamedTuple):
 
 
 class Settlement(NamedTuple):
-    """A job's final outcome. ``keep_ms`` -1 keeps the result for good, 0 keeps none.
+    """A job's final outcome, in the order of the script's arguments.
 
-    ``entry`` is what goes on the run's stream; empty for the result itself.
+    ``keep_ms`` -1 keeps the result for good, 0 keeps none. ``run`` is empty for none. ``entry`` is
+    what goes on the run's stream; empty for the result itself.
     """
 
     id: str
@@ -83,36 +87,92 @@ class Cancellation(NamedTuple):
     run: str = ""
 
 
-class Script:
-    """A Lua script by its digest; sent whole where the server does not have it."""
+class Opened(NamedTuple):
+    """A run that was made: when, on the server's clock, and how many of its jobs were not known."""
 
-    def __init__(self, name: str) -> None:
+    created_ms: int
+    accepted: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What a worker has to tell: outcomes, and what it gives back.
+
+    ``retries`` have id, fence and delay in ms; ``releases`` id, fence and the time they were due.
+    """
+
+    settled: list[Settlement] = field(default_factory=list)
+    retries: list[tuple[str, bytes, int]] = field(default_factory=list)
+    releases: list[tuple[str, bytes, int]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.settled or self.retries or self.releases)
+
+    def ids(self) -> list[str]:
+        return [one[0] for kind in (self.settled, self.retries, self.releases) for one in kind]
+
+    def take(self, limit: int) -> Report:
+        """The first ``limit`` of each kind, which are taken out of this one."""
+        taken = Report(self.settled[:limit], self.retries[:limit], self.releases[:limit])
+        del self.settled[:limit], self.retries[:limit], self.releases[:limit]
+        return taken
+
+    def put_back(self, taken: Report) -> None:
+        self.settled[:0], self.retries[:0] = taken.settled, taken.retries
+        self.releases[:0] = taken.releases
+
+
+class Request(NamedTuple):
+    """What a worker asks for: up to ``limit`` jobs under a lease. ``fence`` is new each time."""
+
+    fence: str
+    limit: int
+    lease_ms: int
+
+
+class Exchanged(NamedTuple):
+    """An answer to an exchange.
+
+    ``fenced`` are the ids that were no longer the caller's. ``untold`` is what the server refused
+    to record, with its ``error``; the claim stands all the same.
+    """
+
+    claim: Claim | None
+    fenced: list[str]
+    untold: Report
+    error: ResponseError | None
+
+
+class Script:
+    """A Lua script by its digest; sent whole where the server does not have it.
+
+    ``preludes`` are files with functions that it uses.
+    """
+
+    def __init__(self, name: str, *preludes: str) -> None:
         self.name = name
-        self.text = resources.files("twolane").joinpath("lua", f"{name}.lua").read_text("utf-8")
+        folder = resources.files("twolane").joinpath("lua")
+        files = [folder.joinpath(f"{one}.lua") for one in (*preludes, name)]
+        self.text = "".join(one.read_text("utf-8") for one in files)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, client: Redis, keys_: Sequence[str], args: Sequence[Any]) -> Any:
-        rest = (len(keys_), *keys_, *args)
-        try:
-            return await send(client, ("EVALSHA", self.sha, *rest))
-        except NoScriptError:
-            return await send(client, ("EVAL", self.text, *rest))
+    def by_digest(self, keys_: Sequence[str], args: Sequence[Any]) -> Command:
+        return ("EVALSHA", self.sha, len(keys_), *keys_, *args)
+
+    def in_full(self, keys_: Sequence[str], args: Sequence[Any]) -> Command:
+        return ("EVAL", self.text, len(keys_), *keys_, *args)
 
 
-async def send(client: Redis, command: tuple[Any, ...]) -> Any:
-    """Send one command and read its reply, as ``client.execute_command`` does, but packed in C.
+Arguments = tuple[Sequence[str], Sequence[Any]]
+Order = tuple[Script, Sequence[str], Sequence[Any]]
 
-    redis-py packs in Python, which for a batch of jobs takes longer than all else that it does.
-    """
+
+async def send(client: Redis, command: Command) -> Reply:
+    """Send one command and read its reply, as ``client.execute_command`` does, but packed in C."""
     pool = client.connection_pool
     connection = await pool.get_connection()
     try:
-        try:
-            packed = hiredis.pack_command(command)
-        except UnicodeEncodeError:  # an id that is not UTF-8
-            raw = (keys.raw_id(one) if isinstance(one, str) else one for one in command)
-            packed = hiredis.pack_command(tuple(raw))  # type: ignore[arg-type]
-        await connection.send_packed_command([packed])
+        await connection.send_packed_command([pack(command)])
         return await connection.read_response()
     finally:
         await pool.release(connection)
@@ -123,15 +183,17 @@ class Store:
 
     ``client`` is a :class:`redis.asyncio.Redis` without ``decode_responses``. Every method raises
     the client's own ``ConnectionError`` or ``TimeoutError`` where the server is away; what then
-    happened is unknown, and each operation may be sent again.
+    happened is unknown, and each operation may be sent again. With a ``channel`` everything goes
+    over that, otherwise over the client's connections.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, channel: Channel | None = None) -> None:
         self.client = client
+        self._channel = channel
         self._enqueue = Script("enqueue")
-        self._claim = Script("claim")
+        self._claim = Script("claim", "set_many")
         self._renew = Script("renew")
-        self._acknowledge = Script("acknowledge")
+        self._acknowledge = Script("acknowledge", "set_many")
         self._retry = Script("retry")
         self._release = Script("release")
         self._cancel = Script("cancel")
@@ -143,44 +205,103 @@ class Store:
         An id is known while its job waits or runs, and while its result is kept. The order of
         jobs that are due in the same millisecond is that of their ids.
         """
-        head = (run, RUN_TTL_SECONDS, keys.wake(queue))
-        where = (queue, keys.counters(queue), keys.run(run) if run else queue)
         refused: list[str] = []
         for batch in batches(jobs, ENQUEUE_BATCH):
-            args: list[Any] = list(head)
-            for one in batch:
-                args += one[0], one[1], one[2], one[3]
-            refused += texts(await self._enqueue(self.client, where, args))
+            refused += texts((await self._call(self._enqueue, *_enqueuing(queue, batch, run)))[1:])
         return refused
+
+    async def enqueue_run(
+        self, run: str, kind: str, jobs: Mapping[str, Iterable[NewJob]]
+    ) -> Opened | None:
+        """Open a run, put its jobs into their queues and seal it: one call for up to 1,000 jobs.
+
+        Returns None where a run of that name exists; nothing was done then. The next jobs are
+        made ready while the server takes the last ones.
+        """
+        created_ms = accepted = 0
+        under_way: asyncio.Task[int] | None = None
+
+        async def put(order: RunOrder, batch: list[NewJob], given: Arguments) -> int:
+            nonlocal created_ms
+            at_ms, *refused = await self._call(self._enqueue, *given)
+            if order in ("open", "both"):
+                created_ms = at_ms
+            return len(batch) - len(refused)
+
+        try:
+            for order, queue, batch in _in_order(jobs):
+                given = _enqueuing(queue, batch, run, order, kind)
+                if under_way is not None:
+                    accepted += await under_way
+                    if created_ms < 0:
+                        return None
+                under_way = asyncio.create_task(put(order, batch, given))
+                await asyncio.sleep(0)  # it is on its way before the next ones are made
+            assert under_way is not None
+            accepted += await under_way
+        finally:
+            if under_way is not None:
+                under_way.cancel()
+        return Opened(created_ms, accepted) if created_ms >= 0 else None
+
+    async def open_run(self, run: str, kind: str) -> int | None:
+        """Make a run without jobs; returns as :meth:`enqueue_run` does."""
+        reply = await self._call(self._enqueue, *_enqueuing(keys.IO_QUEUE, (), run, "open", kind))
+        return None if reply[0] == -1 else int(reply[0])
+
+    async def seal_run(self, run: str) -> None:
+        """Say that nothing more will be enqueued for a run; one that is gone stays gone."""
+        await self._call(self._enqueue, *_enqueuing(keys.IO_QUEUE, (), run, "seal"))
 
     async def claim(self, queue: str, fence: str, count: int, lease_ms: int) -> Claim:
         """Take up to ``count`` due jobs (at most 1,000) under a lease of ``lease_ms``.
 
         ``fence`` must be new with each call: it tells this attempt from every other one.
         """
-        reply = await self._claim(
-            self.client, (queue, keys.ABORTS), (fence, lease_ms, min(count, MAX_CLAIM))
-        )
-        token = fence.encode()
-        jobs = [
-            ClaimedJob(
-                keys.id_of(reply[i]), reply[i + 1], reply[i + 2], _time_ms(reply[i + 3]),
-                reply[i + 4] == b"1", token,
-            )
-            for i in range(2, len(reply), 5)
-        ]  # fmt: skip
-        return Claim(reply[0], reply[1] if reply[1] >= 0 else None, jobs)
+        request = Request(fence, count, lease_ms)
+        return _claim_of(await self._call(self._claim, *_claiming(queue, request)), request)
 
     async def acknowledge(self, queue: str, settled: Iterable[Settlement]) -> list[str]:
         """Record final outcomes; returns the ids that were no longer the caller's (fenced)."""
         fenced: list[str] = []
-        where = (queue, keys.counters(queue), keys.ABORTS, keys.DEAD)
         for batch in batches(settled, SETTLE_BATCH):
-            args: list[Any] = [RUN_TTL_SECONDS]
-            for s in batch:
-                args += s.id, s.fence, s.result, s.keep_ms, s.run, s.entry, s.kind, s.function
-            fenced += texts(await self._acknowledge(self.client, where, args))
+            fenced += texts(await self._call(self._acknowledge, *_settling(queue, batch)))
         return fenced
+
+    async def exchange(self, queue: str, report: Report, request: Request | None) -> Exchanged:
+        """Tell what has ended and take what is to do, in one round trip.
+
+        The same as :meth:`acknowledge`, :meth:`retry`, :meth:`release` and :meth:`claim`; each is
+        atomic, all of them together are not, nor is their order certain.
+        """
+        orders: list[Order] = []
+        told: list[Report] = []
+        for settled in batches(report.settled, SETTLE_BATCH):
+            told.append(Report(settled=settled))
+            orders.append((self._acknowledge, *_settling(queue, settled)))
+        for retries in batches(report.retries, SETTLE_BATCH):
+            told.append(Report(retries=retries))
+            orders.append((self._retry, *_retrying(queue, retries)))
+        for releases in batches(report.releases, SETTLE_BATCH):
+            told.append(Report(releases=releases))
+            orders.append((self._release, *_releasing(queue, releases)))
+        if request is not None:
+            orders.append((self._claim, *_claiming(queue, request)))
+        replies = await self._send(orders)
+        untold, error, claim = Report(), None, None
+        fenced: list[str] = []
+        for part, reply in zip(told, replies, strict=False):
+            if isinstance(reply, ResponseError):
+                error = reply
+                untold.put_back(part)
+            else:
+                fenced += texts(reply)
+        if request is not None:
+            if isinstance(replies[-1], ResponseError):
+                error = replies[-1]
+            else:
+                claim = _claim_of(replies[-1], request)
+        return Exchanged(claim, fenced, untold, error)
 
     async def renew(
         self, queue: str, held: Iterable[tuple[str, bytes]], lease_ms: int
@@ -188,25 +309,21 @@ class Store:
         """Extend leases (pairs of id and fence); returns the ids that were lost."""
         lost: list[str] = []
         for batch in batches(held, SETTLE_BATCH):
-            lost += texts(await self._renew(self.client, (queue,), renewal(batch, lease_ms)))
+            lost += texts(await self._call(self._renew, (queue,), renewal(batch, lease_ms)))
         return lost
 
     async def retry(self, queue: str, jobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
         """Give back for another try: id, fence and delay in ms of each; returns the fenced ids."""
         fenced: list[str] = []
-        where = (queue, keys.counters(queue), keys.ABORTS)
         for batch in batches(jobs, SETTLE_BATCH):
-            args = [keys.wake(queue), *(value for one in batch for value in one)]
-            fenced += texts(await self._retry(self.client, where, args))
+            fenced += texts(await self._call(self._retry, *_retrying(queue, batch)))
         return fenced
 
     async def release(self, queue: str, jobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
         """Give back as if never claimed: id, fence and due time in ms of each; the fenced ids."""
         fenced: list[str] = []
-        where = (queue, keys.counters(queue))
         for batch in batches(jobs, SETTLE_BATCH):
-            args = [keys.wake(queue), *(value for one in batch for value in one)]
-            fenced += texts(await self._release(self.client, where, args))
+            fenced += texts(await self._call(self._release, *_releasing(queue, batch)))
         return fenced
 
     async def cancel(self, queue: str, jobs: Iterable[Cancellation]) -> tuple[int, int]:
@@ -217,7 +334,7 @@ class Store:
             args: list[Any] = [RUN_TTL_SECONDS, keys.wake(queue)]
             for one in batch:
                 args += one.id, one.result, CANCELLED_KEEP_MS, one.run
-            reply = await self._cancel(self.client, where, args)
+            reply = await self._call(self._cancel, where, args)
             settled, asked = settled + reply[0], asked + reply[1]
         return settled, asked
 
@@ -225,8 +342,93 @@ class Store:
         """Put dead letters back into their queues; returns the ids that could not be."""
         refused: list[str] = []
         for batch in batches(ids, SETTLE_BATCH):
-            refused += texts(await self._revive(self.client, (keys.DEAD,), (keys.wake(""), *batch)))
+            args = (keys.wake(""), *batch)
+            refused += texts(await self._call(self._revive, (keys.DEAD,), args))
         return refused
+
+    async def _call(self, script: Script, keys_: Sequence[str], args: Sequence[Any]) -> Reply:
+        [reply] = await self._send([(script, keys_, args)])
+        if isinstance(reply, ResponseError):
+            raise reply
+        return reply
+
+    async def _send(self, orders: list[Order]) -> list[Reply]:
+        """Replies in order; an error that the server answered with stands in its place."""
+        send = self._over_pool if self._channel is None else self._channel.send
+        replies = await send([script.by_digest(keys_, args) for script, keys_, args in orders])
+        for index, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                script, keys_, args = orders[index]
+                [replies[index]] = await send([script.in_full(keys_, args)])
+        return replies
+
+    async def _over_pool(self, commands: Sequence[Command]) -> list[Reply]:
+        replies: list[Reply] = []
+        for command in commands:
+            try:
+                replies.append(await send(self.client, command))
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+
+
+# What each script is given, keys and arguments.
+
+
+def _in_order(
+    jobs: Mapping[str, Iterable[NewJob]],
+) -> Iterator[tuple[RunOrder, str, list[NewJob]]]:
+    """The calls that a run takes: the first one opens it, the last one seals it."""
+    calls = ((queue, batch) for queue in jobs for batch in batches(jobs[queue], ENQUEUE_BATCH))
+    queue, batch = next(calls, (keys.IO_QUEUE, []))
+    order: RunOrder = "open"
+    for following in calls:
+        yield order, queue, batch
+        (queue, batch), order = following, ""
+    yield "both" if order == "open" else "seal", queue, batch
+
+
+def _enqueuing(
+    queue: str, jobs: Iterable[NewJob], run: str, order: RunOrder = "", kind: str = ""
+) -> Arguments:
+    args: list[Any] = [run, RUN_TTL_SECONDS, keys.wake(queue), order, kind]
+    for one in jobs:
+        args += one
+    return (queue, keys.counters(queue), keys.run(run) if run else queue, keys.RUNS), args
+
+
+def _claiming(queue: str, request: Request) -> Arguments:
+    limit = min(request.limit, MAX_CLAIM)
+    return (queue, keys.ABORTS), (request.fence, request.lease_ms, limit)
+
+
+def _settling(queue: str, settled: Iterable[Settlement]) -> Arguments:
+    args: list[Any] = [RUN_TTL_SECONDS]
+    for s in settled:
+        args += s
+    return (queue, keys.counters(queue), keys.ABORTS, keys.DEAD), args
+
+
+def _retrying(queue: str, jobs: Iterable[tuple[str, bytes, int]]) -> Arguments:
+    args = [keys.wake(queue), *(value for one in jobs for value in one)]
+    return (queue, keys.counters(queue), keys.ABORTS), args
+
+
+def _releasing(queue: str, jobs: Iterable[tuple[str, bytes, int]]) -> Arguments:
+    args = [keys.wake(queue), *(value for one in jobs for value in one)]
+    return (queue, keys.counters(queue)), args
+
+
+def _claim_of(reply: list[Any], request: Request) -> Claim:
+    token = request.fence.encode()
+    jobs = [
+        ClaimedJob(
+            keys.id_of(reply[i]), reply[i + 1], reply[i + 2], _time_ms(reply[i + 3]),
+            reply[i + 4] == b"1", token,
+        )
+        for i in range(2, len(reply), 5)
+    ]  # fmt: skip
+    return Claim(reply[0], reply[1] if reply[1] >= 0 else None, jobs)
 
 
 def renewal(held: Iterable[tuple[str, bytes]], lease_ms: int) -> list[Any]:

@@ -1,111 +1,69 @@
-"""Tells the store how attempts ended, all that ended since the last call in one round trip."""
+"""Holds how attempts ended until the store has it, through any outage of the broker."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
 from redis.exceptions import RedisError
 
-from twolane.store import Settlement, Store
-from worker.backoff import Reconnection
+from twolane.store import Report, Settlement
 
-log = logging.getLogger("twolane.worker")
 BROKER_AWAY: Final = (RedisError, OSError)
 
 
 class Acknowledger:
-    """Holds what is to be told until the store has it, through any outage of the broker.
+    """What is to be told. :class:`worker.exchange.Exchange` takes it and tells it.
 
     ``on_told`` gets the ids that the store has answered for, ``on_fenced`` those of them that were
-    not this worker's any more.
+    not this worker's any more, ``on_news`` is called when there is something to tell.
     """
 
     def __init__(
         self,
-        store: Store,
-        queue: str,
         on_told: Callable[[list[str]], None],
         on_fenced: Callable[[list[str]], None],
+        on_news: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._queue = queue
         self._on_told = on_told
         self._on_fenced = on_fenced
-        self._settled: list[Settlement] = []
-        self._retries: list[tuple[str, bytes, int]] = []
-        self._releases: list[tuple[str, bytes, int]] = []
-        self._something = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._on_news = on_news
+        self._report = Report()
 
     def settle(self, settlement: Settlement) -> None:
-        self._settled.append(settlement)
-        self._mark()
+        self._report.settled.append(settlement)
+        self._on_news()
 
     def retry(self, job_id: str, fence: bytes, delay_ms: int) -> None:
-        self._retries.append((job_id, fence, delay_ms))
-        self._mark()
+        self._report.retries.append((job_id, fence, delay_ms))
+        self._on_news()
 
     def release(self, job_id: str, fence: bytes, due_ms: int) -> None:
-        self._releases.append((job_id, fence, due_ms))
-        self._mark()
+        self._report.releases.append((job_id, fence, due_ms))
+        self._on_news()
 
-    def _mark(self) -> None:
-        self._idle.clear()
-        self._something.set()
+    @property
+    def has_news(self) -> bool:
+        return bool(self._report)
 
-    async def run(self) -> None:
-        """Tell the store, for as long as the task lives; an outage is waited out."""
-        reconnection = Reconnection("recording results")
-        while True:
-            await self._something.wait()
-            self._something.clear()
-            try:
-                await self._tell()
-            except BROKER_AWAY as error:
-                self._something.set()
-                await reconnection.wait(error)
-            else:
-                reconnection.succeeded()
-                if not self._something.is_set():
-                    self._idle.set()
+    def take(self, limit: int) -> Report:
+        """Up to ``limit`` of each kind, to be answered or put back."""
+        return self._report.take(limit)
 
-    async def wait_told(self) -> None:
-        """Wait until the store knows everything."""
-        await self._idle.wait()
+    def put_back(self, report: Report) -> None:
+        """Keep a report of which it is unknown whether it arrived, to be told again.
 
-    async def _tell(self) -> None:
-        # Each list is emptied only when the store has answered: what was sent before a lost reply
-        # is sent again, and the fence makes the second time harmless.
-        if self._settled:
-            settled, self._settled = self._settled, []
-            try:
-                fenced = await self._store.acknowledge(self._queue, settled)
-            except BaseException:
-                self._settled = settled + self._settled
-                raise
-            self._answered([one.id for one in settled], fenced)
-        if self._retries:
-            retries, self._retries = self._retries, []
-            try:
-                fenced = await self._store.retry(self._queue, retries)
-            except BaseException:
-                self._retries = retries + self._retries
-                raise
-            self._answered([one[0] for one in retries], fenced)
-        if self._releases:
-            releases, self._releases = self._releases, []
-            try:
-                fenced = await self._store.release(self._queue, releases)
-            except BaseException:
-                self._releases = releases + self._releases
-                raise
-            self._answered([one[0] for one in releases], fenced)
+        What did arrive is fenced the second time, which does no harm.
+        """
+        self._report.put_back(report)
 
-    def _answered(self, told: list[str], fenced: list[str]) -> None:
+    def answered(self, report: Report, fenced: list[str], untold: Report) -> None:
+        """A report arrived but for ``untold``, which the server refused for now."""
+        told = report.ids()
+        if untold:
+            self.put_back(untold)
+            left = set(untold.ids())
+            told = [one for one in told if one not in left]
         self._on_told(told)
         if fenced:
             self._on_fenced(fenced)

@@ -22,16 +22,17 @@ import arq.worker
 from redis.asyncio import Redis
 
 from twolane import keys, wire
+from twolane.channel import Channel
 from twolane.errors import BadArguments, JobDefinitionError, JobFailure
 from twolane.fleet import Heartbeat
 from twolane.histogram import Histogram
 from twolane.keys import Lane
 from twolane.registry import Hook, Registry
-from twolane.store import ClaimedJob, Kind, Store
+from twolane.store import Claim, ClaimedJob, Kind, Request, Store
 from worker.acknowledger import BROKER_AWAY, Acknowledger
 from worker.admission import Admission
 from worker.attempt import Attempt, Ended, Verdict
-from worker.backoff import Reconnection
+from worker.exchange import CONVERSATIONS, PORTION, Exchange
 from worker.recorder import Recorder, one_line
 
 log = logging.getLogger("twolane.worker")
@@ -98,11 +99,16 @@ class Engine(arq.worker.Worker):
         self.lane = lane
         self.lease_ms = lease_ms
         self.slots = slots
-        self.store = Store(client)
+        self._channel = Channel(client)
+        self.store = Store(client, self._channel)
         self.beat = beat
         self.runner: LaneRunner | None = None
-        self.acknowledger = Acknowledger(
-            self.store, self.queue_name, self._told, self._count_fenced
+        self.acknowledger = Acknowledger(self._told, self._count_fenced, self._notice)
+        # Half of the slots a claim: the server looks for the one half while this loop starts the
+        # other.
+        self._portion = min(PORTION, -(-slots // CONVERSATIONS))
+        self.exchange = Exchange(
+            self.store, self.queue_name, self.acknowledger, self, self._portion
         )
         self._admission = Admission(registry, lane, MAX_TRIES)
         self._recorder = Recorder(lane, beat.worker)
@@ -113,9 +119,13 @@ class Engine(arq.worker.Worker):
         self._held: dict[str, Attempt] = {}
         self._waits, self._runs = Histogram(), Histogram()
         self._claims = 0
+        self._asked = 0  # slots for which jobs were asked and no answer came yet
+        self._hungry = False  # whether there may be jobs to claim
+        self._woken = False  # whether a wake-up call came since the last request
+        self._waking: asyncio.TimerHandle | None = None
         self._server_ms_at = 0.0
-        self._wake = asyncio.Event()
-        self._freed = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._dry = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         beat.slots = slots
@@ -137,65 +147,87 @@ class Engine(arq.worker.Worker):
         beat.at_ms = self.now_ms()
         beat.wait, beat.run = self._waits.buckets, self._runs.buckets
 
-    def wake(self, word: str = "work") -> None:
+    def wake(self) -> None:
         """Look for work now, rather than at the next poll."""
-        self._wake.set()
+        self._hungry = self._woken = True
+        self._notice()
 
-    # -- the main loop ---------------------------------------------------------------------------
+    def _notice(self) -> None:
+        self.exchange.notice()
+
+    # -- claiming --------------------------------------------------------------------------------
 
     async def main(self) -> None:
-        """Claim and start jobs until drained; with ``burst``, until the queue is empty."""
+        """Claim and start jobs until drained; with ``burst``, until the queue is empty.
+
+        Runs beside :attr:`conversations`, which do it.
+        """
         assert self.runner is not None
         log.info(
             "worker %s: %d slots, %d jobs known", self.beat.worker, self.slots, len(self.registry)
         )
-        reconnection = Reconnection("claiming jobs")
-        while not self.draining:
-            free = self.slots - len(self.running)
-            if free <= 0:
-                self._freed.clear()
-                await self._freed.wait()
-                continue
-            self._wake.clear()
-            self._claims += 1
-            fence = f"{self.beat.worker}:{self._claims}"
-            try:
-                claim = await self.store.claim(self.queue_name, fence, free, self.lease_ms)
-            except BROKER_AWAY as error:
-                await reconnection.wait(error)
-                continue
-            reconnection.succeeded()
-            self._server_ms_at = claim.now_ms - monotonic() * 1000
-            if not self.beat.started_ms:
-                self.beat.started_ms = claim.now_ms
-            for one in claim.jobs:
-                if self.draining:  # the claim was on its way when that began
-                    self.acknowledger.release(one.id, one.fence, one.due_ms)
-                else:
-                    self._start(one, claim.now_ms)
-            if len(claim.jobs) == free:
-                await asyncio.sleep(0)  # the jobs' first steps come before the next claim
-            elif not claim.jobs and self.burst and await self._burst_is_over():
-                return
+        self.wake()
+        if self.burst:
+            await self._wait_burst_over()
+        else:
+            await self._drained.wait()
+
+    @property
+    def conversations(self) -> list[Exchange]:
+        """What is to be run beside :meth:`main`, and beyond it until all is told."""
+        return [self.exchange] * CONVERSATIONS
+
+    def next_request(self) -> Request | None:
+        """As many jobs as can start now, in two portions."""
+        if self.draining or not self._hungry:
+            return None
+        count = min(self.slots - len(self.running) - self._asked, self._portion)
+        if count <= 0:
+            return None
+        self._woken = False
+        self._claims += 1
+        self._asked += count
+        return Request(f"{self.beat.worker}:{self._claims}", count, self.lease_ms)
+
+    def answered(self, request: Request, claim: Claim | None) -> None:
+        """Start what was claimed."""
+        self._asked -= request.limit
+        if claim is None:
+            return
+        self._server_ms_at = claim.now_ms - monotonic() * 1000
+        if not self.beat.started_ms:
+            self.beat.started_ms = claim.now_ms
+        for one in claim.jobs:
+            if self.draining:  # the claim was on its way when that began
+                self.acknowledger.release(one.id, one.fence, one.due_ms)
             else:
-                await self._wait_for_work(claim.now_ms, claim.next_due_ms)
+                self._start(one, claim.now_ms)
+        if len(claim.jobs) == request.limit:
+            self._hungry = True
+        elif not self._woken:
+            self._rest(claim)
 
-    async def _wait_for_work(self, now_ms: int, next_due_ms: int | None) -> None:
+    def _rest(self, claim: Claim) -> None:
+        """Ask no more until a wake-up call, the next job's time, or the next poll."""
+        self._hungry = False
         timeout = self.poll_delay_s or POLL_SECONDS
-        if next_due_ms is not None:
+        if claim.next_due_ms is not None:
             # A lease's key lives to the end of its last millisecond; timers go off early by one.
-            timeout = min(timeout, max(0.0, (next_due_ms - now_ms + 2) / 1000))
-        handle = self.loop.call_later(timeout, self._wake.set)
-        try:
-            await self._wake.wait()
-        finally:
-            handle.cancel()
+            timeout = min(timeout, max(0.0, (claim.next_due_ms - claim.now_ms + 2) / 1000))
+        if self._waking is not None:
+            self._waking.cancel()
+        self._waking = self.loop.call_later(timeout, self.wake)
+        if not claim.jobs and not self.running:
+            self._dry.set()
 
-    async def _burst_is_over(self) -> bool:
-        if self.running:
-            return False
-        await self.acknowledger.wait_told()
-        return not self.running and await self.store.client.zcard(self.queue_name) == 0
+    async def _wait_burst_over(self) -> None:
+        while not self.draining:
+            self._dry.clear()
+            await self._dry.wait()
+            await self.exchange.wait_quiet()
+            with contextlib.suppress(*BROKER_AWAY):
+                if not self.running and await self.store.client.zcard(self.queue_name) == 0:
+                    self.drain()
 
     # -- one attempt -----------------------------------------------------------------------------
 
@@ -222,11 +254,11 @@ class Engine(arq.worker.Worker):
         """Settle an attempt that ended; called by the lane, once for each."""
         if self.running.get(attempt.id) is attempt:
             del self.running[attempt.id]
-            self._freed.set()
             if not self.running:
                 self._empty.set()
         verdict = attempt.verdict
         if verdict is Verdict.LOST:
+            self._notice()  # its slot is free
             return
         if verdict is Verdict.RELEASED:
             self.acknowledger.release(attempt.id, attempt.fence, attempt.due_ms)
@@ -303,8 +335,10 @@ class Engine(arq.worker.Worker):
     def drain(self) -> None:
         """Claim no more; :meth:`main` returns."""
         self.draining = True
-        self._wake.set()
-        self._freed.set()
+        if self._waking is not None:
+            self._waking.cancel()
+        self._drained.set()
+        self._dry.set()
 
     async def wait_empty(self, seconds: float) -> None:
         """Wait until no job runs here, for so long at the most."""
@@ -326,9 +360,13 @@ class Engine(arq.worker.Worker):
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
-                await self.acknowledger.wait_told()
+                await self.exchange.wait_quiet()
         except TimeoutError:
             log.error("%d jobs could not be handed back; their leases will", len(self._held))
+
+    async def aclose(self) -> None:
+        """Close the connection that the conversations used."""
+        await self._channel.aclose()
 
     async def call_hooks(self, hooks: list[Hook]) -> None:
         """Call a module's ``on_startup`` or ``on_shutdown`` with the context of the jobs.

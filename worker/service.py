@@ -202,6 +202,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         await _work(settings, engine, stop, Waker(client, queue, heard), pulse)
     finally:
         watch.close()
+        await engine.aclose()
         await engine.runner.close()
         if settings.lane == "io":
             try:
@@ -218,10 +219,8 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
 async def _work(settings: Settings, engine: Engine, stop: Stop, waker: Waker, pulse: Pulse) -> None:
     """Run the engine with all that goes on beside it, then see its jobs to their end."""
     async with asyncio.TaskGroup() as background:
-        beside = [
-            background.create_task(conversation.run())
-            for conversation in (engine.acknowledger, waker, pulse)
-        ]
+        running = [one.run() for one in engine.conversations]
+        beside = [background.create_task(one) for one in (*running, waker.run(), pulse.run())]
         await engine.main()
         await _drain(engine, stop, settings.grace_seconds)
         for task in beside:

@@ -282,7 +282,7 @@ async def test_an_outcome_reached_during_an_outage_is_recorded_after_it(
 
     await _stop(server)
     (notes / "go").touch()
-    await worker.wait_logged("broker away while recording results")
+    await worker.wait_logged("broker away while claiming jobs and recording results")
     await asyncio.to_thread(server.start)
     (one,) = await outcomes(client, run)
 

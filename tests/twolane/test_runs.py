@@ -16,7 +16,7 @@ from twolane import keys, outcome, runs, wire
 from twolane.errors import UndecodablePayload, UnknownRun, UsageError
 from twolane.outcome import Outcome
 from twolane.runs import Run
-from twolane.store import RUN_TTL_SECONDS, NewJob, Settlement, Store
+from twolane.store import RUN_TTL_SECONDS, NewJob, Settlement, Store, batches
 
 QUEUE = keys.IO_QUEUE
 HOUR_MS = 3_600_000
@@ -45,10 +45,11 @@ async def put(client: Redis, run: str, *found: Outcome, keep_ms: int = HOUR_MS) 
 
 
 async def add(client: Redis, run: str, *found: Outcome) -> None:
-    """Entries alone, as many as there may be."""
+    """Entries alone, as many as there may be, of 32 outcomes as the store makes them."""
     async with client.pipeline(transaction=False) as pipe:
-        for one in found:
-            pipe.xadd(keys.run_outcomes(run), {"o": msgspec.msgpack.encode(one)})
+        for several in batches(found, 32):
+            fields = {str(place): msgspec.msgpack.encode(one) for place, one in enumerate(several)}
+            pipe.xadd(keys.run_outcomes(run), fields)
         await pipe.execute()
 
 
@@ -272,12 +273,12 @@ async def test_a_reader_that_waits_in_vain_gets_nothing(client: Redis) -> None:
 
 
 async def test_all_outcomes_are_read_in_batches(client: Redis) -> None:
-    ids = [runs.job_id("r", number) for number in range(2_100)]
+    ids = [runs.job_id("r", number) for number in range(7_000)]
     await add(client, "r", *(settled(one) for one in ids))
 
     found = [batch async for batch in runs.read_all(client, "r")]
 
-    assert [len(batch) for batch in found] == [1_000, 1_000, 100]
+    assert [len(batch) for batch in found] == [3_200, 3_200, 600]
     assert [one.id for batch in found for one in batch] == ids
 
 

@@ -142,7 +142,8 @@ class Place:
         return {name.decode(): int(value) for name, value in found.items()}
 
     async def outcomes(self, run: str) -> list[bytes]:
-        return [fields[b"o"] for _, fields in await self.client.xrange(keys.run_outcomes(run))]
+        entries = await self.client.xrange(keys.run_outcomes(run))
+        return [one for _, fields in entries for one in fields.values()]
 
     async def everything(self) -> dict[str, Any]:
         """All that the broker holds, the queue's counters aside."""

@@ -81,7 +81,7 @@ class HostedWorker:
     def start(self) -> None:
         if self.watch is not None:
             self.watch.start()
-        conversations = (self.engine.acknowledger, self._waker, self.pulse)
+        conversations = (*self.engine.conversations, self._waker, self.pulse)
         self._beside = [asyncio.create_task(one.run()) for one in conversations]
         self.main = asyncio.create_task(self.engine.main())
 
@@ -105,6 +105,7 @@ class HostedWorker:
             assert isinstance(ended, asyncio.CancelledError), ended
         if self.watch is not None:
             await asyncio.to_thread(self.watch.close)
+        await self.engine.aclose()
         await self.lane.close()
 
 
@@ -144,4 +145,4 @@ async def outcomes(client: Redis, run: str, seconds: float = 15) -> list[Outcome
 async def recorded(client: Redis, run: str) -> list[str]:
     """The ids on a run's stream, one for each recorded outcome, in order."""
     entries = await client.xrange(keys.run_outcomes(run))
-    return sorted(outcome.decode(fields[b"o"]).id for _, fields in entries)
+    return sorted(outcome.decode(one).id for _, fields in entries for one in fields.values())

@@ -750,15 +750,15 @@ async def test_jobs_that_arrive_with_the_drain_are_handed_back_unstarted(
     # The claim is on its way when the drain begins: its jobs must not start, nor cost a try.
     async with host() as worker:
         await one_outcome(client, "add", left=1, right=1)
-        claim = worker.engine.store.claim
+        exchange = worker.engine.store.exchange
 
         async def claim_then_drain(*args: Any) -> Any:
-            answer = await claim(*args)
-            if answer.jobs:
+            answer = await exchange(*args)
+            if answer.claim and answer.claim.jobs:
                 worker.engine.drain()
             return answer
 
-        monkeypatch.setattr(worker.engine.store, "claim", claim_then_drain)
+        monkeypatch.setattr(worker.engine.store, "exchange", claim_then_drain)
         run = await enqueue(client, REGISTRY, "wait_for_go")
         assert worker.main is not None
         await asyncio.wait_for(worker.main, 10)

@@ -10,42 +10,53 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = now + ARGV[2]
 local want = tonumber(ARGV[3])
-local aborts = redis.call('EXISTS', KEYS[2]) == 1
-local out, places, payload_keys, taken, skipped = {now, -1}, {}, {}, 0, 0
+local ids, scores, skipped = {}, {}, 0
 -- A due job that is held is one that a stock arq worker runs: arq leaves it in the due part of the
 -- set. 1,000 bounds the time of one call; a queue shared with more stock slots is not expected.
-while taken < want and skipped < 1000 do
-  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', skipped, want - taken)
+while #ids < want and skipped < 1000 do
+  local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', skipped, want - #ids)
   if #due == 0 then break end
+  local leases, places = {}, {}
+  for i = 1, #due, 2 do
+    leases[#leases + 1] = 'arq:in-progress:' .. due[i]
+    leases[#leases + 1] = ARGV[1]
+  end
+  local all_free = set_many(leases, ARGV[2], true)
   for i = 1, #due, 2 do
     local id = due[i]
-    if redis.call('SET', 'arq:in-progress:' .. id, ARGV[1], 'NX', 'PX', ARGV[2]) then
-      local try = redis.call('INCR', 'arq:retry:' .. id)
-      if try == 1 then redis.call('EXPIRE', 'arq:retry:' .. id, 88400) end
+    if all_free or redis.call('SET', 'arq:in-progress:' .. id, ARGV[1], 'NX', 'PX', ARGV[2]) then
+      ids[#ids + 1] = id
+      scores[#scores + 1] = due[i + 1]
       places[#places + 1] = lease_end
       places[#places + 1] = id
-      payload_keys[#payload_keys + 1] = 'arq:job:' .. id
-      local at = 2 + taken * 5
-      out[at + 1] = id
-      out[at + 3] = try
-      out[at + 4] = due[i + 1]
-      out[at + 5] = (aborts and redis.call('ZSCORE', KEYS[2], id)) and '1' or ''
-      taken = taken + 1
     else
       skipped = skipped + 1
     end
   end
   -- What was taken leaves the due part before it is read again.
-  if #places > 0 then
-    redis.call('ZADD', KEYS[1], unpack(places))
-    places = {}
-  end
+  if #places > 0 then redis.call('ZADD', KEYS[1], unpack(places)) end
 end
+local out, taken = {now, -1}, #ids
 if taken > 0 then
-  local payloads = redis.call('MGET', unpack(payload_keys))
+  local aborts = redis.call('EXISTS', KEYS[2]) == 1
+  local read, tries = {}, {}
   for i = 1, taken do
-    out[2 + (i - 1) * 5 + 2] = payloads[i]
+    read[i] = 'arq:job:' .. ids[i]
+    read[taken + i] = 'arq:retry:' .. ids[i]
   end
+  local found = redis.call('MGET', unpack(read))
+  for i = 1, taken do
+    local try = (tonumber(found[taken + i] or 0) or 0) + 1
+    tries[i * 2 - 1] = read[taken + i]
+    tries[i * 2] = try
+    local at = i * 5 - 2
+    out[at] = ids[i]
+    out[at + 1] = found[i]
+    out[at + 2] = try
+    out[at + 3] = scores[i]
+    out[at + 4] = (aborts and redis.call('ZSCORE', KEYS[2], ids[i])) and '1' or ''
+  end
+  set_many(tries, 88400000)
 end
 if taken < want then
   local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

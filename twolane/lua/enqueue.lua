@@ -1,36 +1,62 @@
--- Puts jobs into a queue; a job whose id is already known is left as it is.
+-- Puts jobs into a queue; a job whose id is already known is left as it is. Opens and seals their run
+-- where that is asked for, so that a small run is enqueued whole in one call.
 --
 -- KEYS  1 queue (sorted set)   2 the queue's counters (hash)   3 the run (hash), or the queue again
+--       4 runs (sorted set)
 -- ARGV  1 run name, '' for none   2 the run's time to live, s   3 wake channel
+--       4 what to do with the run besides counting: '' nothing, 'open' make it, 'seal' say that nothing
+--       more comes, 'both'   5 its kind, for opening
 --       then for each job: id, payload, delay in ms, time to live of the payload in ms ('0': none)
--- Returns the ids that were refused: waiting, running or with a result kept already.
+-- Returns {now in ms, or -1 where the run to open exists and nothing was done; then the ids that were
+-- refused: waiting, running or with a result kept already}.
 -- Atomic: a payload and its place in the queue appear together; the run's total counts what was
 -- accepted, so sending the same call again after a lost reply changes nothing.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local refused, places, accepted = {}, {}, 0
-for i = 4, #ARGV, 4 do
+local answer, run, order = {now}, ARGV[1], ARGV[4]
+if order == 'open' or order == 'both' then
+  if redis.call('HSETNX', KEYS[3], 'created_ms', now) == 0 then return {-1} end
+  redis.call('HSET', KEYS[3], 'kind', ARGV[5])
+  redis.call('ZADD', KEYS[4], now, run)
+  -- The list forgets what has expired itself.
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[2] * 1000)
+end
+local known = {}
+for i = 6, #ARGV, 4 do
+  known[#known + 1] = 'arq:job:' .. ARGV[i]
+  known[#known + 1] = 'arq:result:' .. ARGV[i]
+end
+local all_new = #known == 0 or redis.call('EXISTS', unpack(known)) == 0
+local places, payloads, seen, accepted = {}, {}, {}, 0
+for i = 6, #ARGV, 4 do
   local id = ARGV[i]
-  if redis.call('EXISTS', 'arq:job:' .. id, 'arq:result:' .. id) > 0 then
-    refused[#refused + 1] = id
+  local key = known[(i - 6) / 2 + 1]
+  if seen[id] or not all_new and redis.call('EXISTS', key, known[(i - 6) / 2 + 2]) > 0 then
+    answer[#answer + 1] = id
   else
+    seen[id] = true
     if ARGV[i + 3] == '0' then
-      redis.call('SET', 'arq:job:' .. id, ARGV[i + 1])
+      payloads[#payloads + 1] = key
+      payloads[#payloads + 1] = ARGV[i + 1]
     else
-      redis.call('SET', 'arq:job:' .. id, ARGV[i + 1], 'PX', ARGV[i + 3])
+      redis.call('SET', key, ARGV[i + 1], 'PX', ARGV[i + 3])
     end
     places[#places + 1] = now + ARGV[i + 2]
     places[#places + 1] = id
     accepted = accepted + 1
   end
 end
+if #payloads > 0 then redis.call('MSET', unpack(payloads)) end
 if accepted > 0 then
   redis.call('ZADD', KEYS[1], unpack(places))
   redis.call('HINCRBY', KEYS[2], 'enqueued', accepted)
-  if ARGV[1] ~= '' then
-    redis.call('HINCRBY', KEYS[3], 'total', accepted)
-    redis.call('EXPIRE', KEYS[3], ARGV[2])
-  end
+  if run ~= '' then redis.call('HINCRBY', KEYS[3], 'total', accepted) end
   redis.call('PUBLISH', ARGV[3], 'work')
 end
-return refused
+if run ~= '' then
+  -- A run that is gone (it expired, it was deleted) is not made again by its end.
+  if order == 'seal' and redis.call('HEXISTS', KEYS[3], 'created_ms') == 0 then redis.call('DEL', KEYS[3])
+  elseif order == 'seal' or order == 'both' then redis.call('HSET', KEYS[3], 'sealed', '1') end
+  redis.call('EXPIRE', KEYS[3], ARGV[2])
+end
+return answer

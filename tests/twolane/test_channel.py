@@ -1,0 +1,148 @@
+"""The channel: many commands over one connection, replies in order, through every kind of loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.exceptions as errors
+from redis.asyncio import Redis
+
+from tests.conftest import wait_until
+from twolane.broker import connect
+from twolane.channel import Channel
+
+
+@pytest.fixture
+async def channel(client: Redis) -> AsyncIterator[Channel]:
+    channel = Channel(client)
+    yield channel
+    await channel.aclose()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    answer: bytes | None,
+) -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
+    """A server that greets as Valkey does, then answers every command so, or (None) never."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while data := await reader.read(65536):
+            if b"PING" in data:
+                writer.write(b"+PONG\r\n")
+            elif b"CLIENT" in data:
+                writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
+            elif answer is not None:
+                writer.write(answer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield f"redis://127.0.0.1:{port}", writers
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+
+async def test_replies_come_in_the_order_of_the_commands(channel: Channel) -> None:
+    sent = [channel.send([("ECHO", f"{n}"), ("ECHO", f"{n}.5")]) for n in range(100)]
+
+    replies = await asyncio.gather(*sent)
+
+    assert replies == [[b"%d" % n, b"%d.5" % n] for n in range(100)]
+
+
+async def test_a_reply_of_many_reads_is_put_together(channel: Channel) -> None:
+    large = "x" * 5_000_000
+
+    assert await channel.send([("ECHO", large), ("PING",)]) == [large.encode(), b"PONG"]
+
+
+async def test_an_error_stands_in_its_commands_place(channel: Channel) -> None:
+    replies = await channel.send(
+        [("PING",), ("EVALSHA", "0" * 40, 0), ("NO-SUCH-COMMAND",), ("PING",)]
+    )
+
+    assert (replies[0], replies[3]) == (b"PONG", b"PONG")
+    assert isinstance(replies[1], errors.NoScriptError)
+    assert isinstance(replies[2], errors.ResponseError)
+
+
+async def test_giving_up_on_a_reply_mixes_nothing_up(channel: Channel) -> None:
+    await channel.send([("PING",)])
+    given_up = asyncio.create_task(channel.send([("ECHO", "given up")]))
+    await asyncio.sleep(0)
+    given_up.cancel()
+
+    assert await channel.send([("ECHO", "next")]) == [b"next"]
+
+
+async def test_a_lost_connection_fails_what_waits_and_the_next_one_connects_anew() -> None:
+    async with serving(None) as (url, writers):
+        client = connect(url)
+        channel = Channel(client)
+        waiting = [asyncio.create_task(channel.send([("TIME",)])) for _ in range(3)]
+
+        async def asked(count: int) -> bool:
+            return len(writers) == count
+
+        await wait_until(lambda: asked(1), "a connection")
+        await asyncio.sleep(0)  # the commands are on their way
+
+        writers[0].close()
+
+        for failed in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(failed, errors.ConnectionError)
+        again = asyncio.create_task(channel.send([("TIME",)]))
+        await wait_until(lambda: asked(2), "another connection")
+        again.cancel()
+        await channel.aclose()
+        await client.aclose()
+
+
+async def test_a_server_that_goes_silent_is_given_up() -> None:
+    async with serving(None) as (url, _):
+        client = connect(url)
+        channel = Channel(client, reply_seconds=0.05)
+
+        with pytest.raises(errors.TimeoutError):
+            await channel.send([("TIME",)])
+
+        await client.aclose()
+
+
+async def test_what_is_no_reply_ends_the_connection() -> None:
+    async with serving(b"HTTP/1.1 400 Bad Request\r\n\r\n") as (url, _):
+        client = connect(url)
+        channel = Channel(client)
+
+        with pytest.raises(errors.InvalidResponse):
+            await channel.send([("TIME",)])
+
+        await client.aclose()
+
+
+async def test_no_server_is_a_connection_error(unused_tcp_port: int) -> None:
+    client = connect(f"redis://127.0.0.1:{unused_tcp_port}")
+
+    with pytest.raises(errors.ConnectionError):
+        await Channel(client).send([("TIME",)])
+
+    await client.aclose()
+
+
+async def test_the_connection_has_the_clients_database_and_name(broker: str) -> None:
+    client = connect(f"{broker}?db=3")
+    channel = Channel(client)
+
+    [listed] = await channel.send([("CLIENT", "INFO")])
+
+    assert b" db=3 " in listed
+    assert b" name=twolane " in listed
+    await channel.aclose()
+    await client.aclose()

@@ -1,0 +1,152 @@
+"""The exchange: what ended and what is to do in one round trip, each part as if sent alone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from twolane import keys
+from twolane.channel import Channel
+from twolane.store import ClaimedJob, NewJob, Report, Request, Settlement, Store
+
+QUEUE = keys.IO_QUEUE
+NOTHING = Report()
+
+
+@pytest.fixture(params=["over a channel", "over the pool"])
+async def store(client: Redis, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    channel = Channel(client) if request.param == "over a channel" else None
+    yield Store(client, channel)
+    if channel is not None:
+        await channel.aclose()
+
+
+def settlement(one: ClaimedJob, fence: bytes | None = None, keep_ms: int = 60_000) -> Settlement:
+    return Settlement(one.id, fence or one.fence, b"result", keep_ms, "done", "work")
+
+
+async def claimed(store: Store, *ids: str) -> list[ClaimedJob]:
+    await store.enqueue_many(QUEUE, [NewJob(one, b"payload") for one in ids])
+    return (await store.claim(QUEUE, "fence-0", len(ids), 60_000)).jobs
+
+
+async def test_it_settles_gives_back_and_claims(store: Store) -> None:
+    done, again, back = await claimed(store, "a", "b", "c")
+    # The server knows the scripts: one that it has to be sent again comes after the others.
+    await store.retry(QUEUE, [("nobody's", b"", 0)])
+    await store.release(QUEUE, [("nobody's", b"", 0)])
+    await store.enqueue_many(QUEUE, [NewJob("d", b"payload")])
+    report = Report([settlement(done)], [("b", again.fence, 60_000)], [("c", back.fence, 0)])
+
+    answer = await store.exchange(QUEUE, report, Request("fence-1", 10, 60_000))
+
+    assert answer.claim is not None
+    assert [(one.id, one.try_) for one in answer.claim.jobs] == [("c", 1), ("d", 1)]
+    assert (answer.fenced, answer.untold, answer.error) == ([], NOTHING, None)
+    assert await store.client.get(keys.result("a")) == b"result"
+    assert await store.client.zrange(QUEUE, 0, -1) == [b"b", b"c", b"d"]
+
+
+async def test_it_names_the_fenced_of_every_kind(store: Store) -> None:
+    jobs = await claimed(store, "a", "b", "c")
+    stale = b"another"
+    report = Report([settlement(jobs[0], stale)], [("b", stale, 0)], [("c", stale, 0)])
+
+    answer = await store.exchange(QUEUE, report, None)
+
+    assert answer.fenced == ["a", "b", "c"]
+    assert answer.claim is None
+    assert not await store.client.exists(keys.result("a"))
+
+
+async def test_more_than_a_batch_is_told_in_several_commands(store: Store) -> None:
+    jobs = await claimed(store, *(f"{n:04}" for n in range(1_000)))
+
+    answer = await store.exchange(QUEUE, Report([settlement(one) for one in jobs]), None)
+
+    assert answer.fenced == []
+    assert await store.client.zcard(QUEUE) == 0
+
+
+async def test_the_scripts_are_sent_again_where_the_server_forgot_them(store: Store) -> None:
+    [one] = await claimed(store, "a")
+    await store.enqueue_many(QUEUE, [NewJob("b", b"payload")])
+    await store.client.script_flush()
+
+    answer = await store.exchange(QUEUE, Report([settlement(one)]), Request("fence-1", 10, 60_000))
+
+    assert answer.claim is not None
+    assert [one.id for one in answer.claim.jobs] == ["b"]
+    assert await store.client.exists(keys.result("a"))
+
+
+async def test_a_claim_stands_where_the_report_was_refused(store: Store) -> None:
+    # What is refused (here: a time that is no number; in life: a server out of memory) comes back
+    # to be told again, and the jobs that were claimed with it are not lost.
+    one, two = await claimed(store, "a", "b")
+    await store.enqueue_many(QUEUE, [NewJob("c", b"payload")])
+    refused = settlement(one, keep_ms=-7)
+    report = Report([refused], [("b", two.fence, 60_000)], [])
+
+    answer = await store.exchange(QUEUE, report, Request("fence-1", 10, 60_000))
+
+    assert isinstance(answer.error, ResponseError)
+    assert answer.untold == Report([refused])
+    assert answer.claim is not None
+    assert [one.id for one in answer.claim.jobs] == ["c"]
+
+
+async def test_the_same_report_twice_changes_nothing(store: Store) -> None:
+    [one] = await claimed(store, "a")
+    report = Report([settlement(one), settlement(one)])
+
+    first = await store.exchange(QUEUE, report, None)
+    second = await store.exchange(QUEUE, report, None)
+
+    assert (first.fenced, second.fenced) == (["a"], ["a", "a"])
+    assert await store.client.hget(keys.counters(QUEUE), "done") == b"1"
+
+
+async def test_a_run_is_opened_filled_and_sealed_in_one_call(store: Store) -> None:
+    await store.client.config_resetstat()
+    jobs = {QUEUE: [NewJob("r-1", b"payload")]}
+
+    opened = await store.enqueue_run("r", "test", jobs)
+    taken = await store.enqueue_run("r", "test", {QUEUE: [NewJob("r-2", b"payload")]})
+
+    assert opened is not None
+    assert opened.accepted == 1
+    assert taken is None
+    run = await store.client.hgetall(keys.run("r"))
+    assert run == {
+        b"kind": b"test", b"total": b"1", b"sealed": b"1",
+        b"created_ms": str(opened.created_ms).encode(),
+    }  # fmt: skip
+    assert await store.client.zrange(QUEUE, 0, -1) == [b"r-1"]
+    calls = await store.client.info("commandstats")
+    assert calls["cmdstat_evalsha"]["calls"] == 2
+
+
+async def test_a_run_of_many_calls_is_sealed_by_the_last_one(store: Store) -> None:
+    jobs = {
+        queue: [NewJob(f"{queue}-{n}", b"payload") for n in range(2_500)]
+        for queue in (keys.IO_QUEUE, keys.CPU_QUEUE)
+    }
+
+    opened = await store.enqueue_run("r", "test", jobs)
+
+    assert opened is not None
+    assert opened.accepted == 5_000
+    assert await store.client.hmget(keys.run("r"), "total", "sealed") == [b"5000", b"1"]
+    assert [await store.client.zcard(queue) for queue in jobs] == [2_500, 2_500]
+
+
+async def test_a_run_without_jobs_is_opened_and_sealed(store: Store) -> None:
+    opened = await store.enqueue_run("r", "test", {})
+
+    assert opened is not None
+    assert opened.accepted == 0
+    assert await store.client.hget(keys.run("r"), "sealed") == b"1"
