@@ -10,11 +10,12 @@ from redis.asyncio import Redis
 
 from twolane import runs, wire
 from twolane.arguments import Signature
+from twolane.channel import Channel
 from twolane.errors import PayloadTooLarge, UsageError
 from twolane.keys import LANES, QUEUES, Lane
 from twolane.registry import Job, Registry
 from twolane.runs import Run
-from twolane.store import NewJob, Opened, Store
+from twolane.store import ENQUEUE_BATCH, NewJob, Opened, Store
 
 NIL = b"\xc0"
 
@@ -68,13 +69,19 @@ async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | No
     now_ms = time.time_ns() // 1_000_000
     # A call that is repeated (--count) is one object: it is encoded once.
     encoded = {id(call): _encode(call, now_ms) for call in _distinct(made)}
-    store = Store(client)
+    # A connection of its own lets the server take one batch while the next one is made.
+    channel = Channel(client) if len(made) > ENQUEUE_BATCH else None
+    store = Store(client, channel)
 
     async def enqueue(run: str) -> Opened | None:
         jobs = {QUEUES[lane]: _numbered(made, encoded, run, lane) for lane in LANES}
         return await store.enqueue_run(run, kind, jobs)
 
-    chosen, opened = await runs.named(kind, name, enqueue)
+    try:
+        chosen, opened = await runs.named(kind, name, enqueue)
+    finally:
+        if channel is not None:
+            await channel.aclose()
     return Run(chosen, kind, opened.created_ms, opened.accepted, sealed=True)
 
 

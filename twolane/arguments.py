@@ -23,6 +23,7 @@ from twolane.registry import Job
 
 # Types that arrive from the wire as they left: nothing to convert on the worker.
 PLAIN: Final = frozenset({int, float, str, bool, bytes, list, dict, Any, None, type(None)})
+BY_NAME: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 MAX_SHOWN: Final = 80
 
 
@@ -38,6 +39,10 @@ class Signature:
         self.signature = signature.replace(parameters=parameters)
         self.types = {p.name: kind for p in parameters if (kind := _type_of(p, job)) is not ...}
         self.must_convert = any(not _is_plain(kind) for kind in self.types.values())
+        # For `_fits_plainly`: what may be given by name, where nothing else may be given at all.
+        self._names = {p.name: self.types.get(p.name) for p in parameters if p.kind in BY_NAME}
+        self._required = {p.name for p in parameters if p.default is p.empty}
+        self._is_by_name = len(self._names) == len(self.signature.parameters)
 
     def check(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], *, from_text: bool = False
@@ -52,9 +57,30 @@ class Signature:
                 type has not; the message names it.
             NotEncodable: one has no form on the wire.
         """
+        if not args and self._fits_plainly(kwargs):
+            return [], dict(kwargs)
         bound = self._bind(args, kwargs)
         self._convert_all(bound, from_text, known_fields=True)
         return self._as_keywords(bound)
+
+    def _fits_plainly(self, kwargs: Mapping[str, Any]) -> bool:
+        """Whether nothing is to be converted, and nothing can be wrong: for bulk, 5 µs a call."""
+        if not self._is_by_name or not self._required <= kwargs.keys():
+            return False
+        names = self._names
+        for name, value in kwargs.items():
+            kind = type(value)
+            if names.get(name) is not kind:
+                return False
+            if kind is int:
+                if not -(2**63) <= value < 2**64:
+                    return False
+            elif kind is str:
+                if not value.isascii():  # others may hold what has no form in UTF-8
+                    return False
+            elif kind is not float and kind is not bool:
+                return False
+        return True
 
     def receive(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]

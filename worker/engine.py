@@ -50,6 +50,7 @@ class LaneRunner(Protocol):
     """What runs attempts: :class:`worker.io.IoLane` or :class:`worker.cpu.CpuLane`."""
 
     def start(self, attempt: Attempt) -> None: ...
+    def ahead(self) -> int: ...
     def stop(self, attempt: Attempt, verdict: Verdict) -> None: ...
     def helpers(self) -> Iterable[int]: ...
     async def close(self) -> None: ...
@@ -104,7 +105,7 @@ class Engine(arq.worker.Worker):
         self.beat = beat
         self.runner: LaneRunner | None = None
         self.acknowledger = Acknowledger(self._told, self._count_fenced, self._notice)
-        # Half of the slots a claim: the server looks for the one half while this loop starts the
+        # Half of the slots at once: the server looks for the one half while this loop starts the
         # other.
         self._portion = min(PORTION, -(-slots // CONVERSATIONS))
         self.exchange = Exchange(
@@ -141,7 +142,7 @@ class Engine(arq.worker.Worker):
         return list(self._held.values())
 
     def report(self, beat: Heartbeat) -> None:
-        beat.busy = len(self.running)
+        beat.busy = min(len(self.running), self.slots)
         beat.done, beat.failed = self.jobs_complete, self.jobs_failed
         beat.retried, beat.draining = self.jobs_retried, self.draining
         beat.at_ms = self.now_ms()
@@ -181,7 +182,9 @@ class Engine(arq.worker.Worker):
         """As many jobs as can start now, in two portions."""
         if self.draining or not self._hungry:
             return None
-        count = min(self.slots - len(self.running) - self._asked, self._portion)
+        assert self.runner is not None
+        free = self.slots + self.runner.ahead() - len(self.running) - self._asked
+        count = min(free, self._portion)
         if count <= 0:
             return None
         self._woken = False

@@ -124,6 +124,10 @@ class IoLane:
         if self._timed:
             self._sweep = self._loop.call_later(SWEEP_SECONDS, self._sweep_timeouts)
 
+    def ahead(self) -> int:
+        """Every job that is claimed starts at once."""
+        return 0
+
     def helpers(self) -> Iterable[int]:
         """No process but this one."""
         return ()

@@ -1,0 +1,95 @@
+"""The CPU lane by itself: how far it claims ahead, and what becomes of a wrong guess."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import worker.cpu
+from tests.worker import pool_jobs
+from twolane import wire
+from twolane.registry import Registry
+from twolane.store import ClaimedJob
+from worker.attempt import Attempt, Ended, Verdict
+from worker.cpu import CpuLane
+from worker.pool import Pool
+
+REGISTRY = Registry.load([pool_jobs.__name__])
+
+
+class Place:
+    """A lane on a pool of one process, and the ends that it reports."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.lane = CpuLane(pool, self._finish)
+        self.ended: asyncio.Queue[tuple[str, Verdict | None, Ended]] = asyncio.Queue()
+
+    def _finish(self, attempt: Attempt, ended: Ended) -> None:
+        self.ended.put_nowait((attempt.id, attempt.verdict, ended))
+
+    def start(self, job_id: str, name: str, **kwargs: Any) -> Attempt:
+        attempt = Attempt(ClaimedJob(job_id, b"", 1, 0, False, b"fence"), 0)
+        attempt.job = REGISTRY[name]
+        attempt.payload = wire.Payload(
+            name, msgspec.Raw(b"\x90"), msgspec.Raw(wire.dumps(kwargs)), 0
+        )
+        self.lane.start(attempt)
+        return attempt
+
+    async def run(self, name: str, **kwargs: Any) -> None:
+        self.start("one", name, **kwargs)
+        await asyncio.wait_for(self.ended.get(), 20)
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[Place]:
+    async with Pool(1, [pool_jobs.__name__]) as pool:
+        yield Place(pool)
+
+
+async def test_nothing_is_claimed_ahead_before_a_job_has_run(place: Place) -> None:
+    assert place.lane.ahead() == 0
+
+
+async def test_short_jobs_are_claimed_ahead_one_a_process(place: Place) -> None:
+    await place.run("add", left=1)
+
+    assert place.lane.ahead() == 1
+
+
+async def test_after_long_jobs_none_is_claimed_ahead(place: Place) -> None:
+    await place.run("add", left=1)
+    await place.run("burn", seconds=0.2)
+
+    assert place.lane.ahead() == 0
+
+
+async def test_a_job_claimed_ahead_of_a_long_one_is_handed_back(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker.cpu, "AHEAD_SECONDS", 0.01)
+    await place.run("add", left=1)
+    go = tmp_path / "go"
+
+    place.start("long", "wait_for_file", started=str(tmp_path / "started"), awaited=str(go))
+    place.start("ahead", "add", left=1)
+
+    assert (await asyncio.wait_for(place.ended.get(), 20))[:2] == ("ahead", Verdict.RELEASED)
+    assert place.lane.ahead() == 0
+    go.touch()
+    assert (await asyncio.wait_for(place.ended.get(), 20))[:2] == ("long", None)
+
+
+async def test_a_job_claimed_ahead_runs_when_a_process_is_free(place: Place) -> None:
+    ids = [str(number) for number in range(50)]
+    for one in ids:
+        place.start(one, "add", left=1)
+
+    ended = [await asyncio.wait_for(place.ended.get(), 20) for _ in ids]
+
+    assert [one[:2] for one in ended] == [(one, None) for one in ids]
