@@ -166,3 +166,12 @@ class Packed:
     job_serializer = msgspec.msgpack.encode
     job_deserializer = msgspec.msgpack.decode
     burst = True
+
+
+class Slow:
+    """Polls so seldom that only a call can wake it."""
+
+    functions = (add, parent, hold)
+    redis_settings = REDIS
+    poll_delay = 3600
+    allow_abort_jobs = True

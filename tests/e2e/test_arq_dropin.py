@@ -289,6 +289,16 @@ async def test_settings_that_are_not_there_are_a_usage_error(launch: Launch) -> 
     assert 'does not define a "NoSettings"' in process.log
 
 
+async def test_a_server_that_is_not_there_is_told_with_its_exit_code(
+    launch: Launch, tmp_path: Path
+) -> None:
+    process = launch("WorkerSettings", url=f"unix://{tmp_path}/none.sock")
+
+    assert await process.wait() == 3
+    assert "Traceback" not in process.log
+    assert "redis_settings" in process.log.splitlines()[-1]
+
+
 # -- What arq does not do --
 
 
@@ -389,6 +399,38 @@ async def test_a_job_that_exits_costs_no_other_job_its_worker(
     made = await enqueued(pool, "add", 1, 2)
     assert await made.result(timeout=10, poll_delay=POLL) == 3
     assert worker.is_running
+
+
+async def test_a_plain_producer_wakes_an_idle_worker_that_does_not_poll(
+    pool: ArqRedis, launch: Launch, notes: Path
+) -> None:
+    worker = launch("Slow", "-v")
+    for number in range(3):
+        made = await enqueued(pool, "add", 1, number)
+        assert await made.result(timeout=10, poll_delay=POLL) == 1 + number
+    soon = await enqueued(pool, "add", 1, 2, _defer_by=0.3)
+    assert await soon.result(timeout=10, poll_delay=POLL) == 3
+    outer = await enqueued(pool, "parent")
+    assert await outer.result(timeout=10, poll_delay=POLL) == "child"
+    assert await Job("child", pool).result(timeout=10, poll_delay=POLL) == 3
+
+    held = await enqueued(pool, "hold", "held")
+    await wait_noted(notes, "held.1.*")
+    assert await held.abort(timeout=10, poll_delay=POLL)
+    assert "the server tracks no keys" not in worker.log
+
+
+async def test_a_server_that_tracks_no_keys_is_polled(
+    client: Redis, pool: ArqRedis, launch: Launch
+) -> None:
+    await client.execute_command("ACL", "SETUSER", "default", "-client|tracking")
+    try:
+        worker = launch("WorkerSettings", "-v")
+        await worker.wait_logged("the server tracks no keys for us")
+        made = await enqueued(pool, "add", 1, 2)
+        assert await made.result(timeout=10, poll_delay=POLL) == 3
+    finally:
+        await client.execute_command("ACL", "SETUSER", "default", "+client|tracking")
 
 
 async def test_a_restart_of_the_server_is_survived(launch: Launch, notes: Path) -> None:

@@ -9,28 +9,33 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from twolane.commandline import option
-from twolane.errors import UsageError
+from twolane.errors import BrokerUnreachable, UsageError
 from twolane.quantities import Duration
+from worker.acknowledger import BROKER_AWAY
+
+if TYPE_CHECKING:
+    from worker.arq import Worker
 
 
 @click.command("arq", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("worker-settings")
-@click.option("--burst/--no-burst", default=None, help="End when the queue is empty.")
-@click.option("--check", is_flag=True, help="Look at the health check key; exit code 0 or 1.")
-@click.option(
+@click.version_option(None, "-V", "--version", package_name="arq", prog_name="arq")
+@option("--burst/--no-burst", default=None, help="End when the queue is empty.")
+@option("--check", is_flag=True, help="Look at the health check key; exit code 0 or 1.")
+@option(
     "--watch", metavar="DIR", type=click.Path(exists=True, dir_okay=True, file_okay=False),
     help="Run the worker anew when a file below DIR changes (needs watchfiles).",
 )  # fmt: skip
-@click.option("-v", "--verbose", is_flag=True, help="Log at level DEBUG.")
-@click.option("--custom-log-dict", metavar="PATH", help="Logging settings: the path of a dict.")
+@option("-v", "--verbose", is_flag=True, help="Log at level DEBUG.")
+@option("--custom-log-dict", metavar="PATH", help="Logging settings: the path of a dict.")
 @option(
     "--lease", type=Duration(least=0.5), default=None, metavar="TIME",
-    help="After how long a dead worker's jobs run again.  [default: the settings' `lease`, or 10s]",
+    help="After how long a dead worker's jobs run again. Default: the settings' `lease`, or 10s.",
 )  # fmt: skip
 @option(
     "--loop", type=click.Choice(["uvloop", "asyncio"]), default="uvloop",
@@ -46,7 +51,7 @@ def arq(
     lease: float | None,
     loop: str,
 ) -> None:
-    """Run an arq application's jobs: in the place of arq's own command, and faster.
+    """Run an arq application's jobs, in the place of `arq`.
 
     WORKER_SETTINGS is the path of the application's settings class. Payloads and results are read
     and written with the application's own serializer, which is pickle where it sets none.
@@ -75,10 +80,20 @@ def arq(
         # Where arq's worker finds it.
         asyncio.set_event_loop(runner.get_loop())
         if watch is None:
-            worker = create_worker(settings, **options)
-            worker.run()
+            _run(create_worker(settings, **options))
         else:
             runner.run(_run_anew(Path(watch), lambda: create_worker(settings, **options)))
+
+
+def _run(worker: Worker) -> None:
+    try:
+        worker.run()
+    except BROKER_AWAY as error:
+        if "redis" in worker.ctx:  # connected: this is what the application's own code raised
+            raise
+        raise BrokerUnreachable(
+            f"no server answers as the application's redis_settings say ({type(error).__name__})"
+        ) from error
 
 
 def _imported(path: str) -> Any:

@@ -35,6 +35,7 @@ from twolane.store import ClaimedJob, Script, Store
 from worker.acknowledger import BROKER_AWAY
 from worker.arq.attempt import Attempt, outcome_of
 from worker.arq.client import PoliteScript, blocking_client
+from worker.arq.listener import Listener, listening
 from worker.arq.settler import FOR_GOOD, Ending, Settler
 from worker.backoff import Reconnection
 from worker.watch import Watch
@@ -47,6 +48,12 @@ FAREWELL_SECONDS: Final = 8.0
 # arq never forgets an abort that nobody answered; a day is as long as its jobs live by default.
 ABORT_KEEP_MS: Final = 86_400_000
 ABORTS_READ: Final = 1_000
+# arq's Job.abort moves a deferred job to this place first, and then asks for its abort; a worker
+# that is woken by the move must wait for the request.
+ABORTED_PLACE: Final = 1
+ABORT_LAG_SECONDS: Final = 0.1
+# How long a worker that is woken for nothing, since others were faster, is deaf at the most.
+PAUSE_SECONDS: Final = 0.05
 RETRY_KEY_SECONDS: Final = 88_400  # arq's
 
 
@@ -82,6 +89,8 @@ class Worker(arq.worker.Worker):
         self._more = False
         self._next_due_s: float | None = None
         self._aborts_read_at = float("-inf")
+        self._listener: Listener | None = None
+        self._pause_s = 0.0
 
     # -- what arq documents ----------------------------------------------------------------------
 
@@ -106,18 +115,14 @@ class Worker(arq.worker.Worker):
         self.ctx["redis"] = self.pool
         if self.on_startup:
             await self.on_startup(self.ctx)
-        reconnection = Reconnection("polling the queue")
-        while True:
-            self._work.clear()
-            try:
-                await self._poll_iteration()
-                if self.burst and await self._burst_is_over():
-                    return
-            except BROKER_AWAY as error:
-                await reconnection.wait(error)
-                continue
-            reconnection.succeeded()
-            await self._wait_for_work()
+        if self.burst or self.poll_delay_s <= 0:
+            await self._poll()
+            return
+        watched = [self.queue_name, keys.ABORTS] if self.allow_abort_jobs else [self.queue_name]
+        async with listening(
+            Listener(self.pool, self.queue_name, watched, self._changed)
+        ) as self._listener:
+            await self._poll()
 
     async def close(self) -> None:
         """Wait for the running jobs' ends and tell them, call ``on_shutdown``, disconnect."""
@@ -153,6 +158,25 @@ class Worker(arq.worker.Worker):
 
     # -- the main loop ---------------------------------------------------------------------------
 
+    async def _poll(self) -> None:
+        reconnection = Reconnection("polling the queue")
+        while True:
+            self._work.clear()
+            try:
+                await self._poll_iteration()
+                if self.burst and await self._burst_is_over():
+                    return
+            except BROKER_AWAY as error:
+                await reconnection.wait(error)
+                continue
+            reconnection.succeeded()
+            await self._wait_for_work()
+
+    def _changed(self, changed: list[bytes]) -> None:
+        if keys.ABORTS.encode() in changed:
+            self._aborts_read_at = float("-inf")
+        self._work.set()
+
     async def _poll_iteration(self) -> None:
         """Claim and start what is due and fits, look for aborts, keep health and cron going."""
         count = min(self.queue_read_limit, self.max_jobs - len(self._attempts))
@@ -184,6 +208,7 @@ class Worker(arq.worker.Worker):
         for one in claim.jobs:
             self._start(one)
         self._more = len(claim.jobs) == count
+        self._pause_s = 0.0 if claim.jobs else min(2 * self._pause_s + 0.001, PAUSE_SECONDS)
         if claim.next_due_ms is not None:
             # A lease's key lives to the end of its last millisecond; timers go off early by one.
             self._next_due_s = max(0.0, (claim.next_due_ms - claim.now_ms + 2) / 1000)
@@ -202,16 +227,26 @@ class Worker(arq.worker.Worker):
         self._settler = Settler(self.pool, self.queue_name, self._told)
 
     async def _wait_for_work(self) -> None:
-        if self._more and len(self._attempts) < self.max_jobs:
+        is_free = len(self._attempts) < self.max_jobs
+        if self._more and is_free:
             await asyncio.sleep(0)  # the jobs' first steps come before the next claim
             return
         timeout = self.poll_delay_s
-        if self._next_due_s is not None and len(self._attempts) < self.max_jobs:
+        if self._next_due_s is not None and is_free:
             timeout = min(timeout, self._next_due_s)
         if timeout <= 0:
             await asyncio.sleep(0)
             return
-        timer = self.loop.call_later(timeout, self._work.set)
+        listener = self._listener
+        if listener is not None and listener.is_unarmed and (is_free or self.allow_abort_jobs):
+            if self._pause_s:
+                await self._wait(min(timeout, self._pause_s))
+            if await listener.arm():
+                return  # to look once more: what came before was not told
+        await self._wait(timeout)
+
+    async def _wait(self, seconds: float) -> None:
+        timer = self.loop.call_later(seconds, self._work.set)
         try:
             await self._work.wait()
         finally:
@@ -317,10 +352,8 @@ class Worker(arq.worker.Worker):
         except arq.jobs.SerializationError as error:
             log.exception("deserializing job %s failed", attempt.id)
             return error
-        seconds = (arq.utils.timestamp_ms() - attempt.enqueued_ms) / 1000
         if claimed.abort and self.allow_abort_jobs:
-            log.info("%6.2fs ⊘ %s:%s aborted before start", seconds, attempt.id, attempt.name)
-            return asyncio.CancelledError()
+            return self._aborted(attempt)
         function = self.functions.get(attempt.name)
         if function is None:
             log.warning("job %s, function %r not found", attempt.id, attempt.name)
@@ -335,9 +368,15 @@ class Worker(arq.worker.Worker):
             attempt.try_, attempt.must_set_try = wanted_try, True
         max_tries = self.max_tries if function.max_tries is None else function.max_tries
         if attempt.try_ > max_tries:
+            seconds = (arq.utils.timestamp_ms() - attempt.enqueued_ms) / 1000
             log.warning("%6.2fs ! %s max retries %d exceeded", seconds, attempt.ref, max_tries)
             return arq.worker.JobExecutionFailed(f"max {max_tries} retries exceeded")
         return None
+
+    def _aborted(self, attempt: Attempt) -> BaseException:
+        seconds = (arq.utils.timestamp_ms() - attempt.enqueued_ms) / 1000
+        log.info("%6.2fs ⊘ %s:%s aborted before start", seconds, attempt.id, attempt.name)
+        return asyncio.CancelledError()
 
     def _fail(self, attempt: Attempt, error: BaseException) -> None:
         """Finish a job that cannot be started."""
@@ -347,7 +386,21 @@ class Worker(arq.worker.Worker):
             result = self._serialize(attempt, False, error, attempt.claimed_ms)
         self._finish(attempt, result, self.keep_result_forever, self.keep_result_s, hold_ms=0)
 
+    async def _abort_follows(self, attempt: Attempt) -> bool:
+        """Whether a job at the place of aborted ones is one: the request comes after the move."""
+        await asyncio.sleep(ABORT_LAG_SECONDS)
+        with contextlib.suppress(*BROKER_AWAY):
+            return await self.pool.zscore(keys.ABORTS, attempt.id) is not None
+        return False
+
     async def _run(self, attempt: Attempt) -> None:
+        may_be_aborted = self.allow_abort_jobs and attempt.due_ms == ABORTED_PLACE
+        if may_be_aborted and await self._abort_follows(attempt):
+            attempt.has_begun = True
+            self.jobs_failed += 1
+            self._fail(attempt, self._aborted(attempt))
+            self._free(attempt)
+            return
         attempt.has_begun = True
         if attempt.must_set_try:
             with contextlib.suppress(*BROKER_AWAY):  # its retry tells it again
