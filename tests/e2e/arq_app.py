@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ async def hold(ctx: dict[str, Any], name: str) -> str:
 async def first_holds(ctx: dict[str, Any]) -> int:
     if ctx["job_try"] == 1:
         await hold(ctx, "first")
+    return int(ctx["job_try"])
+
+
+async def block(ctx: dict[str, Any], seconds: float) -> int:
+    note(f"block.{ctx['job_try']}")
+    time.sleep(seconds)  # noqa: ASYNC251  (that is what it is about)
     return int(ctx["job_try"])
 
 
@@ -89,7 +96,7 @@ async def on_shutdown(ctx: dict[str, Any]) -> None:
 
 class WorkerSettings:
     functions = (
-        add, hold, first_holds, again, fail, leave, alone, parent, "tests.e2e.arq_app.tick",
+        add, hold, first_holds, block, again, fail, leave, alone, parent, "tests.e2e.arq_app.tick",
         func(hold, name="short", timeout=0.05), func(again, name="twice", max_tries=2),
         func(add, name="forgotten", keep_result=0),
         func(add, name="kept", keep_result_forever=True),

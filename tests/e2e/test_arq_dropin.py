@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import arq
@@ -91,6 +91,13 @@ async def enqueued(pool: ArqRedis, function: str, *args: object, **options: obje
 
 def noted(notes: Path) -> list[str]:
     return [path.name for path in notes.iterdir()]
+
+
+def noticed(worker: AppProcess) -> Callable[[], Awaitable[bool]]:
+    async def in_its_log() -> bool:
+        return "lost the lease" in worker.log or "outcomes refused" in worker.log
+
+    return in_its_log
 
 
 async def keys_left(client: Redis) -> set[str]:
@@ -297,6 +304,10 @@ async def test_a_server_that_is_not_there_is_told_with_its_exit_code(
     assert await process.wait() == 3
     assert "Traceback" not in process.log
     assert "redis_settings" in process.log.splitlines()[-1]
+    check = launch("WorkerSettings", "--check", url=f"unix://{tmp_path}/none.sock")
+    assert await check.wait() == 1
+    assert "Health check failed" in check.log
+    assert "Traceback" not in check.log
 
 
 # -- What arq does not do --
@@ -329,6 +340,39 @@ async def test_a_stock_worker_takes_over_from_a_killed_one(
     launch("WorkerSettings", command=THEIRS)
 
     assert await made.result(timeout=15, poll_delay=POLL) == 2
+
+
+async def test_a_paused_worker_cannot_overwrite_a_result(
+    client: Redis, pool: ArqRedis, launch: Launch, notes: Path
+) -> None:
+    made = await enqueued(pool, "hold", "held")
+    paused = launch("WorkerSettings")
+    await wait_noted(notes, "held.1.*")
+
+    paused.send(signal.SIGSTOP)
+    heir = launch("WorkerSettings")
+    await wait_noted(notes, "held.2.*")
+    (notes / "go").touch()  # when it goes on, the paused worker's job ends too
+    first = await made.result(timeout=10, poll_delay=POLL)
+    recorded = await client.get(keys.result(made.job_id))
+    paused.send(signal.SIGCONT)
+    # Whichever notices first: the thread that renews, or the script that records.
+    await wait_until(noticed(paused), "the paused worker's notice")
+
+    assert first == f"held.2.{heir.pid}"
+    assert await client.get(keys.result(made.job_id)) == recorded
+
+
+async def test_a_job_that_blocks_the_loop_keeps_its_lease(
+    pool: ArqRedis, launch: Launch, notes: Path
+) -> None:
+    launch("WorkerSettings", "--lease", "0.5")
+    made = await enqueued(pool, "block", 2.0)
+    await wait_noted(notes, "block.1")
+    launch("WorkerSettings", "--lease", "0.5")
+
+    assert await made.result(timeout=10, poll_delay=POLL) == 1
+    assert noted(notes).count("block.2") == 0
 
 
 async def test_a_job_longer_than_the_lease_runs_once(
@@ -418,6 +462,21 @@ async def test_a_plain_producer_wakes_an_idle_worker_that_does_not_poll(
     await wait_noted(notes, "held.1.*")
     assert await held.abort(timeout=10, poll_delay=POLL)
     assert "the server tracks no keys" not in worker.log
+
+
+async def test_a_worker_whose_connections_were_cut_is_woken_again(
+    client: Redis, pool: ArqRedis, launch: Launch
+) -> None:
+    worker = launch("Slow")
+    made = await enqueued(pool, "add", 1, 1)
+    assert await made.result(timeout=10, poll_delay=POLL) == 2
+
+    await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    await worker.wait_logged("broker back while listening for work")
+
+    made = await enqueued(pool, "add", 1, 2)
+    assert await made.result(timeout=10, poll_delay=POLL) == 3
 
 
 async def test_a_server_that_tracks_no_keys_is_polled(

@@ -79,6 +79,9 @@ class Listener:
         return True
 
     async def run(self) -> None:
+        if self._pool.connection_kwargs.get("protocol") in (3, "3"):
+            log.debug("what RESP3 connections are told goes another way; polling")
+            return
         reconnection = Reconnection("listening for work")
         while True:
             heard, tracked = self._pool.make_connection(), self._pool.make_connection()

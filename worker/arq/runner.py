@@ -36,6 +36,7 @@ from worker.acknowledger import BROKER_AWAY
 from worker.arq.attempt import Attempt, outcome_of
 from worker.arq.client import PoliteScript, blocking_client
 from worker.arq.listener import Listener, listening
+from worker.arq.renewer import LoopRenewer
 from worker.arq.settler import FOR_GOOD, Ending, Settler
 from worker.backoff import Reconnection
 from worker.watch import Watch
@@ -84,7 +85,7 @@ class Worker(arq.worker.Worker):
         self._claiming: asyncio.Task[Any] | None = None
         self._store: Store | None = None
         self._settler: Settler | None = None
-        self._watch: Watch | None = None
+        self._watch: Watch | LoopRenewer | None = None
         self._work = asyncio.Event()
         self._more = False
         self._next_due_s: float | None = None
@@ -116,7 +117,7 @@ class Worker(arq.worker.Worker):
         if self.on_startup:
             await self.on_startup(self.ctx)
         if self.burst or self.poll_delay_s <= 0:
-            await self._poll()
+            await self._poll()  # it looks for work all the time, or ends when there is none
             return
         watched = [self.queue_name, keys.ABORTS] if self.allow_abort_jobs else [self.queue_name]
         async with listening(
@@ -500,8 +501,15 @@ class Worker(arq.worker.Worker):
     # -- leases ----------------------------------------------------------------------------------
 
     def _start_watch(self) -> None:
+        assert self._store is not None
+        # A reply that takes longer than half a lease is as good as none.
         client = blocking_client(self.pool, self.lease_ms / 2000)
-        assert client is not None
+        if client is None:
+            self._watch = LoopRenewer(
+                self._store, self.queue_name, self.lease_ms, self._leased, self._lost
+            )
+            self._watch.start()
+            return
         loop = self.loop
 
         def lost(leases: list[tuple[str, bytes]]) -> None:
