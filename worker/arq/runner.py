@@ -91,6 +91,8 @@ class Worker(arq.worker.Worker):
         self._next_due_s: float | None = None
         self._aborts_read_at = float("-inf")
         self._listener: Listener | None = None
+        # Whether the listener called, and whether that may have been for what we did ourselves.
+        self._was_called = self._has_written = False
         self._pause_s = 0.0
 
     # -- what arq documents ----------------------------------------------------------------------
@@ -176,6 +178,7 @@ class Worker(arq.worker.Worker):
     def _changed(self, changed: list[bytes]) -> None:
         if keys.ABORTS.encode() in changed:
             self._aborts_read_at = float("-inf")
+        self._was_called = True
         self._work.set()
 
     async def _poll_iteration(self) -> None:
@@ -209,7 +212,11 @@ class Worker(arq.worker.Worker):
         for one in claim.jobs:
             self._start(one)
         self._more = len(claim.jobs) == count
-        self._pause_s = 0.0 if claim.jobs else min(2 * self._pause_s + 0.001, PAUSE_SECONDS)
+        if claim.jobs:
+            self._pause_s, self._has_written = 0.0, True
+        elif self._was_called and not self._has_written:
+            self._pause_s = min(2 * self._pause_s + 0.001, PAUSE_SECONDS)
+        self._was_called = False
         if claim.next_due_ms is not None:
             # A lease's key lives to the end of its last millisecond; timers go off early by one.
             self._next_due_s = max(0.0, (claim.next_due_ms - claim.now_ms + 2) / 1000)
@@ -242,6 +249,7 @@ class Worker(arq.worker.Worker):
         if listener is not None and listener.is_unarmed and (is_free or self.allow_abort_jobs):
             if self._pause_s:
                 await self._wait(min(timeout, self._pause_s))
+            self._has_written = False
             if await listener.arm():
                 return  # to look once more: what came before was not told
         await self._wait(timeout)
@@ -542,6 +550,7 @@ class Worker(arq.worker.Worker):
 
     def _told(self, endings: Sequence[Ending], fenced: list[str]) -> None:
         refused = set(fenced)
+        self._has_written = True
         for ending in endings:
             attempt = self._held.get(ending.id)
             if attempt is None or attempt.fence != ending.fence:
