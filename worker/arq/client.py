@@ -10,9 +10,9 @@ import redis
 import redis.asyncio as aio
 import redis.sentinel
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
-from twolane.store import Script
+from twolane.channel import Channel, Command, Reply
 
 # Objects of the asyncio side, and what the blocking side decides for itself.
 NOT_TAKEN: Final = frozenset(
@@ -26,16 +26,21 @@ CLASSES: Final[list[tuple[type, type[redis.Connection]]]] = [
 ]
 
 
-class PoliteScript(Script):
-    """A script that is sent by the client itself: with the application's own policy of retries."""
+class PoliteChannel(Channel):
+    """Sends commands by the client itself: with the application's own policy of retries."""
 
-    async def __call__(self, client: aio.Redis, keys_: Sequence[str], args: Sequence[Any]) -> Any:
-        rest = (len(keys_), *keys_, *args)
-        execute: Any = client.execute_command
-        try:
-            return await execute("EVALSHA", self.sha, *rest)
-        except NoScriptError:
-            return await execute("EVAL", self.text, *rest)
+    def __init__(self, client: aio.Redis) -> None:
+        super().__init__(client)
+        self._execute: Any = client.execute_command
+
+    async def send(self, commands: Sequence[Command]) -> list[Reply]:
+        replies: list[Reply] = []
+        for command in commands:
+            try:
+                replies.append(await self._execute(*command))
+            except ResponseError as error:
+                replies.append(error)
+        return replies
 
 
 def blocking_client(client: aio.Redis, timeout_seconds: float) -> redis.Redis | None:

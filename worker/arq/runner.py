@@ -34,7 +34,7 @@ from twolane.fleet import Heartbeat
 from twolane.store import ClaimedJob, Script, Store
 from worker.acknowledger import BROKER_AWAY
 from worker.arq.attempt import Attempt, outcome_of
-from worker.arq.client import PoliteScript, blocking_client
+from worker.arq.client import PoliteChannel, blocking_client
 from worker.arq.listener import Listener, listening
 from worker.arq.renewer import LoopRenewer
 from worker.arq.settler import FOR_GOOD, Ending, Settler
@@ -145,7 +145,7 @@ class Worker(arq.worker.Worker):
             log.warning("broker away at the end (%s); leases give back what it was not told",
                         type(error).__name__)  # fmt: skip
         if self._settler is not None:
-            self._settler.close()
+            await self._settler.aclose()
         if self._watch is not None:
             self._watch.close()
         self._store = self._settler = self._watch = None
@@ -231,7 +231,7 @@ class Worker(arq.worker.Worker):
         """Make what works on the pool; the pool may be there from the beginning, or from `main`."""
         if self._settler is not None:
             return
-        self._store = Store(self.pool, PoliteScript)
+        self._store = Store(self.pool, PoliteChannel(self.pool))
         self._settler = Settler(self.pool, self.queue_name, self._told)
 
     async def _wait_for_work(self) -> None:

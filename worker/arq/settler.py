@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, ResponseError
 
 from twolane import keys
+from twolane.channel import Channel
 from twolane.store import SETTLE_BATCH, Script, texts
 from worker.acknowledger import BROKER_AWAY
 from worker.backoff import Reconnection
@@ -39,9 +41,9 @@ class Settler:
     def __init__(
         self, client: Redis, queue: str, on_told: Callable[[Sequence[Ending], list[str]], None]
     ) -> None:
-        self._client = client
+        self._channel = Channel(client)
         self._keys = (queue, keys.ABORTS)
-        self._channel = keys.wake(queue)
+        self._wake = keys.wake(queue)
         self._on_told = on_told
         self._script = Script("arq_settle")
         self._endings: list[Ending] = []
@@ -58,21 +60,22 @@ class Settler:
         while self._telling is not None:
             await asyncio.shield(self._telling)
 
-    def close(self) -> None:
-        """Give up what has not been told: leases bring it back."""
+    async def aclose(self) -> None:
+        """Give up what has not been told, leases bring it back; and disconnect."""
         if self._telling is not None:
             self._telling.cancel()
+        await self._channel.aclose()
 
     async def _tell_all(self) -> None:
         reconnection = Reconnection("recording results")
         try:
             while self._endings:
                 batch = self._endings[:SETTLE_BATCH]
-                args: list[Any] = [self._channel]
+                args: list[Any] = [self._wake]
                 for ending in batch:
                     args += ending
                 try:
-                    fenced = texts(await self._script(self._client, self._keys, args))
+                    fenced = texts(await self._call(args))
                 except BROKER_AWAY as error:
                     # Whether it ran is unknown. The fence makes a second time harmless.
                     await reconnection.wait(error)
@@ -82,3 +85,12 @@ class Settler:
                 self._on_told(batch, fenced)
         finally:
             self._telling = None
+
+    async def _call(self, args: list[Any]) -> list[bytes]:
+        [reply] = await self._channel.send([self._script.by_digest(self._keys, args)])
+        if isinstance(reply, NoScriptError):
+            [reply] = await self._channel.send([self._script.in_full(self._keys, args)])
+        if isinstance(reply, ResponseError):
+            raise reply
+        told: list[bytes] = reply
+        return told
