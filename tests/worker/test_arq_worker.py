@@ -149,6 +149,16 @@ async def test_a_job_that_is_cancelled_in_its_end_hook_has_ended(
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_result_to_be_kept_for_less_than_a_millisecond_is_not_kept(
+    client: Redis, pool: ArqRedis, make: Make
+) -> None:
+    made = await enqueued(pool, "answer")
+
+    await make(answer, burst=True, keep_result=0.0001).async_run()
+
+    assert await client.exists(keys.result(made.job_id), keys.IO_QUEUE) == 0
+
+
 # -- Leases --
 
 

@@ -13,22 +13,25 @@
 -- key but arq's own is written.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local fenced, gone, back = {}, {}, false
+local held, fenced, gone, ended, obsolete, results, back = {}, {}, {}, {}, {}, {}, false
+for i = 2, #ARGV, 6 do held[#held + 1] = 'arq:in-progress:' .. ARGV[i] end
+local fences = redis.call('MGET', unpack(held))
 for i = 2, #ARGV, 6 do
   local id, verb, first, second, hold = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
-  local held, tries = 'arq:in-progress:' .. id, 'arq:retry:' .. id
-  if redis.call('GET', held) ~= ARGV[i + 1] then
+  local job, tries = (i + 4) / 6, 'arq:retry:' .. id
+  if fences[job] ~= ARGV[i + 1] or ended[id] then
     fenced[#fenced + 1] = id
   else
+    ended[id] = true
     if verb == 'finish' then
       if first ~= '' then
-        if second == '-1' then
-          redis.call('SET', 'arq:result:' .. id, first)
-        else
-          redis.call('SET', 'arq:result:' .. id, first, 'PX', second)
-        end
+        local kept = results[second] or {}
+        results[second] = kept
+        kept[#kept + 1] = 'arq:result:' .. id
+        kept[#kept + 1] = first
       end
-      redis.call('DEL', tries, 'arq:job:' .. id)
+      obsolete[#obsolete + 1] = tries
+      obsolete[#obsolete + 1] = 'arq:job:' .. id
       gone[#gone + 1] = id
     else
       local due = tonumber(second)
@@ -42,13 +45,15 @@ for i = 2, #ARGV, 6 do
       back = true
     end
     if hold == '0' then
-      redis.call('DEL', held)
+      obsolete[#obsolete + 1] = held[job]
     else
       -- arq's own value, so that nobody takes it for this attempt's any more.
-      redis.call('SET', held, '1', 'PX', hold)
+      redis.call('SET', held[job], '1', 'PX', hold)
     end
   end
 end
+for keep, kept in pairs(results) do set_many(kept, keep ~= '-1' and keep or nil) end
+if #obsolete > 0 then redis.call('DEL', unpack(obsolete)) end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
   redis.call('ZREM', KEYS[2], unpack(gone))

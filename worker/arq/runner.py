@@ -7,6 +7,8 @@ worker claims it; an attempt that lost its lease changes nothing; no key but arq
 Assumptions: one event loop, the one that the worker was made in. What arq documents of its worker
 is kept; what of its insides applications and arq's own tests touch (``tasks``, ``start_jobs``,
 ``_poll_iteration``) is kept too. ``docs/arq.md`` has what differs.
+
+Longer than a module should be: arq's worker is one class, whose methods people override and call.
 """
 
 from __future__ import annotations
@@ -482,6 +484,8 @@ class Worker(arq.worker.Worker):
         self, attempt: Attempt, result: bytes, forever: bool, keep_s: float | None, *, hold_ms: int
     ) -> None:
         keep_ms = FOR_GOOD if forever or keep_s is None else arq.utils.to_ms(keep_s)
+        if keep_ms == 0:
+            result = b""  # a part of a millisecond, which the server does not take
         self._tell(Ending(attempt.id, attempt.fence, "finish", result, keep_ms, hold_ms))
 
     def _tell(self, ending: Ending) -> None:

@@ -45,7 +45,7 @@ class Settler:
         self._keys = (queue, keys.ABORTS)
         self._wake = keys.wake(queue)
         self._on_told = on_told
-        self._script = Script("arq_settle")
+        self._script = Script("arq_settle", "set_many")
         self._endings: list[Ending] = []
         self._telling: asyncio.Task[None] | None = None
 
