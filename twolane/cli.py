@@ -16,6 +16,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("producer.cli.demo:demo", "Everything in one command on this machine."),
     "up": ("producer.cli.up:up", "A broker and one worker a lane, until Ctrl-C."),
     "worker": ("worker.cli:worker", "Run jobs: the IO lane or the CPU lane."),
+    "arq": ("worker.arq.cli:arq", "Run an arq application's jobs, in the place of `arq`."),
     "enqueue": ("producer.cli.enqueue:enqueue", "Make jobs; each call makes a run."),
     "runs": ("producer.cli.runs:runs", "List, show and collect runs."),
     "watch": ("producer.cli.watch:watch", "The fleet now, once a second."),

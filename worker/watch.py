@@ -12,9 +12,9 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from redis import Redis
@@ -23,7 +23,6 @@ from redis.exceptions import NoScriptError, RedisError
 from twolane import fleet, keys
 from twolane.fleet import Heartbeat
 from twolane.store import SETTLE_BATCH, Script, batches, renewal
-from worker.attempt import Attempt
 from worker.backoff import Reconnection
 from worker.meter import Gauge, Meter
 
@@ -37,6 +36,14 @@ TICK_SECONDS: Final = 0.25
 SPEAK_SECONDS: Final = 1.0
 
 
+class Held(Protocol):
+    """A lease to renew until ``deadline``, on the monotonic clock."""
+
+    id: str
+    fence: bytes
+    deadline: float
+
+
 class Watch(threading.Thread):
     """Started with the worker; :meth:`close` ends it."""
 
@@ -46,7 +53,7 @@ class Watch(threading.Thread):
         renew: Script,
         queue: str,
         lease_ms: int,
-        held: Callable[[], list[Attempt]],
+        held: Callable[[], Sequence[Held]],
         on_lost: Callable[[list[tuple[str, bytes]]], None],
         gauge: Gauge | None,
         beat: Heartbeat,

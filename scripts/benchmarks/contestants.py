@@ -8,6 +8,7 @@ from typing import Final
 from benchmarks.plan import Options
 
 OURS: Final = "twolane"
+DROP_IN: Final = "twolane-arq"  # ours too: an arq application under `twolane arq`
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ ALL: Final = {
     one.name: one
     for one in (
         Contestant(OURS, "twolane", "twolane", None, 15_000),
+        Contestant(DROP_IN, "twolane arq", "twolane_arq", None, 10_000),
         _queue("arq", "arq, defaults", "arq", 300),
         _queue("arq-tuned", "arq, tuned", "arq", 1_500, tuned=1),
         _queue("saq", "SAQ", "saq", 1_500),
@@ -59,5 +61,5 @@ ALL: Final = {
 }  # fmt: skip
 
 QUEUES: Final = tuple(name for name, one in ALL.items() if not one.queueless)
-ASYNC: Final = (OURS, "arq-tuned", "saq", "streaq", "taskiq", "taskiq-stream")
+ASYNC: Final = (OURS, DROP_IN, "arq-tuned", "saq", "streaq", "taskiq", "taskiq-stream")
 POOLS: Final = (OURS, "bare", "executor", "celery-prefork", "taskiq", "dask")

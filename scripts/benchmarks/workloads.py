@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks.contestants import ASYNC, OURS, POOLS, QUEUES, Contestant
+from benchmarks.contestants import ASYNC, DROP_IN, OURS, POOLS, QUEUES, Contestant
 from benchmarks.plan import Kind
 
 Method = Literal["rate", "enqueue", "latency", "fleet", "idle"]
@@ -68,8 +68,8 @@ def _cpu(ms: int, jobs: int) -> Workload:
 def _fleet(workers: int) -> Workload:
     return Workload(
         f"fleet-{workers}", f"600 jobs of 4 s, {workers} workers of 10 slots", "fleet",
-        (OURS, "arq", "arq-tuned"), kind="wait", slots=10, workers=workers, jobs=600, amount=4.0,
-        limit_seconds=60,
+        (OURS, DROP_IN, "arq", "arq-tuned"), kind="wait", slots=10, workers=workers, jobs=600,
+        amount=4.0, limit_seconds=60,
     )  # fmt: skip
 
 
@@ -137,7 +137,7 @@ QUICK: Final = Profile(
     "quick", 2, 1.5, 5.0, 10.0, 8.0, 0.5,
     {
         "enqueue": (OURS, "arq", "saq", "streaq", "taskiq"),
-        "noop-32": (OURS, "arq", "arq-tuned", "saq", "streaq", "taskiq"),
+        "noop-32": (OURS, DROP_IN, "arq", "arq-tuned", "saq", "streaq", "taskiq"),
         "cpu-0": (OURS, "bare"),
         "cpu-10": (OURS, "bare"),
         "latency": (OURS,),
