@@ -1,9 +1,10 @@
-"""One connection that carries many commands at once, for a process whose pace depends on it.
+"""Connections for a process whose pace depends on them: one for commands, one for wake-up calls.
 
 Purpose: what a worker and a bulk producer say to the broker, with the least work a command.
 Guarantees: replies come in the order of the commands; a lost connection fails every command that
 had no reply, and the next one connects anew; giving up on a reply never mixes it up with another.
 Assumptions: one event loop; no command that blocks, subscribes or changes the connection.
+A subscription has a connection of its own.
 
 redis-py makes the connection (TLS, password, database, name), then its streams are taken out of the
 way: they, its locks and its timeouts cost 60 µs a command where this costs 15.
@@ -13,8 +14,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Self
 
 import hiredis
 import redis.exceptions as errors
@@ -57,10 +58,7 @@ class Channel:
         async with self._connecting:
             if self._wire is not None and self._wire.error is None:
                 return self._wire
-            connection = self._client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-            await connection.connect()
-            # No public way leads to the transport; tests/twolane/test_channel.py holds this to it.
-            transport = connection._writer.transport
+            transport, connection = await _connect(self._client)
             self._wire = _Wire(transport, connection)
             transport.set_protocol(self._wire)
             return self._wire
@@ -124,6 +122,79 @@ class _Wire(asyncio.Protocol):
             timer.cancel()
             if not future.done():
                 future.set_exception(error)
+
+
+class Subscription(asyncio.Protocol):
+    """Calls ``on_message`` with each message on a channel, until the connection is lost.
+
+    ``async with`` opens and closes it.
+
+    Raises:
+        redis.exceptions.RedisError, OSError: the server is away, or does not allow it.
+    """
+
+    def __init__(self, client: Redis, channel: str, on_message: Callable[[bytes], None]) -> None:
+        self._client = client
+        self._channel = channel
+        self._on_message = on_message
+        self._transport: asyncio.Transport | None = None
+        self._connection: Any = None
+        self._reader = hiredis.Reader(protocolError=errors.InvalidResponse, replyError=reply_error)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._subscribed: asyncio.Future[None] = loop.create_future()
+        self._lost: asyncio.Future[None] = loop.create_future()
+        self._transport, self._connection = await _connect(self._client)
+        try:
+            self._transport.set_protocol(self)
+            self._transport.write(pack(("SUBSCRIBE", self._channel)))
+            async with asyncio.timeout(REPLY_SECONDS):
+                await self._subscribed
+        except BaseException:
+            self._transport.abort()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_lost(self) -> None:
+        """Wait until the connection is lost, which is raised."""
+        await self._lost
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not False:
+                if isinstance(reply, errors.ResponseError):
+                    self._lose(reply)
+                elif reply[0] == b"message":
+                    self._on_message(reply[2])
+                elif not self._subscribed.done():
+                    self._subscribed.set_result(None)
+        except errors.InvalidResponse as error:
+            self._lose(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(errors.ConnectionError("the broker closed the connection"))
+
+    def _lose(self, error: Exception) -> None:
+        for waited in (self._subscribed, self._lost):
+            if not waited.done():
+                waited.set_exception(error)
+                waited.exception()  # whoever waits gets it; nobody need
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def _connect(client: Redis) -> tuple[asyncio.Transport, Any]:
+    """A connection with the settings of a client's pool: its transport, and what keeps it open."""
+    connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    await connection.connect()
+    # No public way leads to the transport; tests/twolane/test_channel.py holds redis-py to this.
+    return connection._writer.transport, connection
 
 
 _ERRORS: Final[dict[str, type[errors.ResponseError]]] = {

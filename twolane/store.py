@@ -143,6 +143,10 @@ class Exchanged(NamedTuple):
     error: ResponseError | None
 
 
+def _read(name: str) -> str:
+    return resources.files("twolane").joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
 class Script:
     """A Lua script by its digest; sent whole where the server does not have it.
 
@@ -151,9 +155,7 @@ class Script:
 
     def __init__(self, name: str, *preludes: str) -> None:
         self.name = name
-        folder = resources.files("twolane").joinpath("lua")
-        files = [folder.joinpath(f"{one}.lua") for one in (*preludes, name)]
-        self.text = "".join(one.read_text("utf-8") for one in files)
+        self.text = "".join(_read(one) for one in (*preludes, name))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     def by_digest(self, keys_: Sequence[str], args: Sequence[Any]) -> Command:
@@ -162,6 +164,15 @@ class Script:
     def in_full(self, keys_: Sequence[str], args: Sequence[Any]) -> Command:
         return ("EVAL", self.text, len(keys_), *keys_, *args)
 
+
+ENQUEUE: Final = Script("enqueue")
+CLAIM: Final = Script("claim", "set_many")
+RENEW: Final = Script("renew")
+ACKNOWLEDGE: Final = Script("acknowledge", "set_many")
+RETRY: Final = Script("retry")
+RELEASE: Final = Script("release")
+CANCEL: Final = Script("cancel")
+REVIVE: Final = Script("revive")
 
 Arguments = tuple[Sequence[str], Sequence[Any]]
 Order = tuple[Script, Sequence[str], Sequence[Any]]
@@ -190,14 +201,6 @@ class Store:
     def __init__(self, client: Redis, channel: Channel | None = None) -> None:
         self.client = client
         self._channel = channel
-        self._enqueue = Script("enqueue")
-        self._claim = Script("claim", "set_many")
-        self._renew = Script("renew")
-        self._acknowledge = Script("acknowledge", "set_many")
-        self._retry = Script("retry")
-        self._release = Script("release")
-        self._cancel = Script("cancel")
-        self._revive = Script("revive")
 
     async def enqueue_many(self, queue: str, jobs: Iterable[NewJob], run: str = "") -> list[str]:
         """Put jobs into a queue, 500 a call; returns the ids refused because they are known.
@@ -207,7 +210,7 @@ class Store:
         """
         refused: list[str] = []
         for batch in batches(jobs, ENQUEUE_BATCH):
-            refused += texts((await self._call(self._enqueue, *_enqueuing(queue, batch, run)))[1:])
+            refused += texts((await self._call(ENQUEUE, *_enqueuing(queue, batch, run)))[1:])
         return refused
 
     async def enqueue_run(
@@ -223,7 +226,7 @@ class Store:
 
         async def put(order: RunOrder, batch: list[NewJob], given: Arguments) -> int:
             nonlocal created_ms
-            at_ms, *refused = await self._call(self._enqueue, *given)
+            at_ms, *refused = await self._call(ENQUEUE, *given)
             if order in ("open", "both"):
                 created_ms = at_ms
             return len(batch) - len(refused)
@@ -246,12 +249,12 @@ class Store:
 
     async def open_run(self, run: str, kind: str) -> int | None:
         """Make a run without jobs; returns as :meth:`enqueue_run` does."""
-        reply = await self._call(self._enqueue, *_enqueuing(keys.IO_QUEUE, (), run, "open", kind))
+        reply = await self._call(ENQUEUE, *_enqueuing(keys.IO_QUEUE, (), run, "open", kind))
         return None if reply[0] == -1 else int(reply[0])
 
     async def seal_run(self, run: str) -> None:
         """Say that nothing more will be enqueued for a run; one that is gone stays gone."""
-        await self._call(self._enqueue, *_enqueuing(keys.IO_QUEUE, (), run, "seal"))
+        await self._call(ENQUEUE, *_enqueuing(keys.IO_QUEUE, (), run, "seal"))
 
     async def claim(self, queue: str, fence: str, count: int, lease_ms: int) -> Claim:
         """Take up to ``count`` due jobs (at most 1,000) under a lease of ``lease_ms``.
@@ -259,13 +262,13 @@ class Store:
         ``fence`` must be new with each call: it tells this attempt from every other one.
         """
         request = Request(fence, count, lease_ms)
-        return _claim_of(await self._call(self._claim, *_claiming(queue, request)), request)
+        return _claim_of(await self._call(CLAIM, *_claiming(queue, request)), request)
 
     async def acknowledge(self, queue: str, settled: Iterable[Settlement]) -> list[str]:
         """Record final outcomes; returns the ids that were no longer the caller's (fenced)."""
         fenced: list[str] = []
         for batch in batches(settled, SETTLE_BATCH):
-            fenced += texts(await self._call(self._acknowledge, *_settling(queue, batch)))
+            fenced += texts(await self._call(ACKNOWLEDGE, *_settling(queue, batch)))
         return fenced
 
     async def exchange(self, queue: str, report: Report, request: Request | None) -> Exchanged:
@@ -278,15 +281,15 @@ class Store:
         told: list[Report] = []
         for settled in batches(report.settled, SETTLE_BATCH):
             told.append(Report(settled=settled))
-            orders.append((self._acknowledge, *_settling(queue, settled)))
+            orders.append((ACKNOWLEDGE, *_settling(queue, settled)))
         for retries in batches(report.retries, SETTLE_BATCH):
             told.append(Report(retries=retries))
-            orders.append((self._retry, *_retrying(queue, retries)))
+            orders.append((RETRY, *_retrying(queue, retries)))
         for releases in batches(report.releases, SETTLE_BATCH):
             told.append(Report(releases=releases))
-            orders.append((self._release, *_releasing(queue, releases)))
+            orders.append((RELEASE, *_releasing(queue, releases)))
         if request is not None:
-            orders.append((self._claim, *_claiming(queue, request)))
+            orders.append((CLAIM, *_claiming(queue, request)))
         replies = await self._send(orders)
         untold, error, claim = Report(), None, None
         fenced: list[str] = []
@@ -309,21 +312,21 @@ class Store:
         """Extend leases (pairs of id and fence); returns the ids that were lost."""
         lost: list[str] = []
         for batch in batches(held, SETTLE_BATCH):
-            lost += texts(await self._call(self._renew, (queue,), renewal(batch, lease_ms)))
+            lost += texts(await self._call(RENEW, (queue,), renewal(batch, lease_ms)))
         return lost
 
     async def retry(self, queue: str, jobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
         """Give back for another try: id, fence and delay in ms of each; returns the fenced ids."""
         fenced: list[str] = []
         for batch in batches(jobs, SETTLE_BATCH):
-            fenced += texts(await self._call(self._retry, *_retrying(queue, batch)))
+            fenced += texts(await self._call(RETRY, *_retrying(queue, batch)))
         return fenced
 
     async def release(self, queue: str, jobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
         """Give back as if never claimed: id, fence and due time in ms of each; the fenced ids."""
         fenced: list[str] = []
         for batch in batches(jobs, SETTLE_BATCH):
-            fenced += texts(await self._call(self._release, *_releasing(queue, batch)))
+            fenced += texts(await self._call(RELEASE, *_releasing(queue, batch)))
         return fenced
 
     async def cancel(self, queue: str, jobs: Iterable[Cancellation]) -> tuple[int, int]:
@@ -334,7 +337,7 @@ class Store:
             args: list[Any] = [RUN_TTL_SECONDS, keys.wake(queue)]
             for one in batch:
                 args += one.id, one.result, CANCELLED_KEEP_MS, one.run
-            reply = await self._call(self._cancel, where, args)
+            reply = await self._call(CANCEL, where, args)
             settled, asked = settled + reply[0], asked + reply[1]
         return settled, asked
 
@@ -343,7 +346,7 @@ class Store:
         refused: list[str] = []
         for batch in batches(ids, SETTLE_BATCH):
             args = (keys.wake(""), *batch)
-            refused += texts(await self._call(self._revive, (keys.DEAD,), args))
+            refused += texts(await self._call(REVIVE, (keys.DEAD,), args))
         return refused
 
     async def _call(self, script: Script, keys_: Sequence[str], args: Sequence[Any]) -> Reply:

@@ -18,7 +18,7 @@ from twolane import __version__, broker, keys
 from twolane.errors import JobDefinitionError
 from twolane.keys import Lane
 from twolane.registry import Registry
-from twolane.store import Script
+from twolane.store import RENEW
 from worker import health
 from worker.acknowledger import BROKER_AWAY
 from worker.engine import LEASE_MS, Engine, LaneRunner, Retry
@@ -179,7 +179,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
     watch = Watch(
         # A reply that takes longer than half a lease is as good as none.
         broker.connect_blocking(settings.url, socket_timeout=settings.lease_ms / 2000),
-        Script("renew"), queue, settings.lease_ms, engine.held, lost, gauge, beat,
+        RENEW, queue, settings.lease_ms, engine.held, lost, gauge, beat,
     )  # fmt: skip
     pulse = Pulse(
         client, beat, engine.report, engine.cancel,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from redis.asyncio import Redis
 
 from twolane import keys
+from twolane.channel import Subscription
 from worker.acknowledger import BROKER_AWAY
 from worker.backoff import Reconnection
 
@@ -26,11 +27,12 @@ class Waker:
         reconnection = Reconnection("listening for work")
         while True:
             try:
-                async with self._client.pubsub(ignore_subscribe_messages=True) as listener:
-                    await listener.subscribe(self._channel)
+                async with Subscription(self._client, self._channel, self._heard) as subscription:
                     self._on_message("work")
                     reconnection.succeeded()
-                    async for message in listener.listen():
-                        self._on_message(message["data"].decode("ascii", "replace"))
+                    await subscription.wait_lost()
             except BROKER_AWAY as error:
                 await reconnection.wait(error)
+
+    def _heard(self, word: bytes) -> None:
+        self._on_message(word.decode("ascii", "replace"))

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from tests.conftest import wait_until
 from twolane.broker import connect
-from twolane.channel import Channel
+from twolane.channel import Channel, Subscription
 
 
 @pytest.fixture
@@ -146,3 +146,36 @@ async def test_the_connection_has_the_clients_database_and_name(broker: str) -> 
     assert b" name=twolane " in listed
     await channel.aclose()
     await client.aclose()
+
+
+async def test_a_subscription_hears_what_is_published(client: Redis) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async with Subscription(client, "wake", heard.put_nowait):
+        await client.publish("wake", "one")
+        await client.publish("other", "not this")
+        await client.publish("wake", "two")
+
+        assert [await asyncio.wait_for(heard.get(), 10) for _ in range(2)] == [b"one", b"two"]
+
+
+async def test_a_subscription_tells_that_its_connection_is_lost(client: Redis) -> None:
+    async with Subscription(client, "wake", lambda _: None) as subscription:
+        await client.client_kill_filter(_type="pubsub")
+
+        with pytest.raises(errors.ConnectionError):
+            await asyncio.wait_for(subscription.wait_lost(), 10)
+
+
+async def test_a_subscription_that_is_not_allowed_is_an_error(broker: str, client: Redis) -> None:
+    await client.acl_setuser(
+        "nobody", enabled=True, passwords=["+secret"], categories=["+@all"], commands=["-subscribe"]
+    )
+    barred = connect(broker, username="nobody", password="secret")
+
+    with pytest.raises(errors.NoPermissionError):
+        async with Subscription(barred, "wake", lambda _: None):
+            pass
+
+    await barred.aclose()
+    await client.acl_deluser("nobody")

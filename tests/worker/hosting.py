@@ -16,7 +16,7 @@ from twolane import keys, outcome
 from twolane.broker import connect_blocking
 from twolane.outcome import Outcome
 from twolane.registry import MARK, Registry
-from twolane.store import Script
+from twolane.store import RENEW
 from worker.engine import Engine, Retry
 from worker.heartbeat import Pulse, identify
 from worker.io import IoLane
@@ -61,7 +61,7 @@ class HostedWorker:
         if watched:
             self.watch = Watch(
                 connect_blocking(url, socket_timeout=lease_ms / 2000),
-                Script("renew"),
+                RENEW,
                 keys.IO_QUEUE,
                 lease_ms,
                 self.engine.held,

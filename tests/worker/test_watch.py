@@ -17,7 +17,7 @@ from tests.worker.hosting import SHORT_LEASE_MS, enqueue, hosted, outcomes, regi
 from twolane import job, keys
 from twolane.broker import connect_blocking
 from twolane.embedded import Embedded
-from twolane.store import ClaimedJob, Script
+from twolane.store import CLAIM, RENEW, ClaimedJob
 from worker.attempt import Attempt
 from worker.heartbeat import identify
 from worker.meter import Gauge, Meter
@@ -57,7 +57,7 @@ class Watching:
         self.held: list[Attempt] = []
         self.lost: list[tuple[str, bytes]] = []
         self.watch = Watch(
-            connect_blocking(url, socket_timeout=lease_ms / 2000), Script("renew"), keys.IO_QUEUE,
+            connect_blocking(url, socket_timeout=lease_ms / 2000), RENEW, keys.IO_QUEUE,
             lease_ms, lambda: list(self.held), self.lost.extend, gauge, identify("io"),
         )  # fmt: skip
 
@@ -202,7 +202,7 @@ class Rival:
 
     def __init__(self, url: str) -> None:
         self._client = connect_blocking(url)
-        self._claim = Script("claim")
+        self._claim = CLAIM
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.claims = 0

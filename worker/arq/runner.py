@@ -33,7 +33,7 @@ import arq.worker
 
 from twolane import keys
 from twolane.fleet import Heartbeat
-from twolane.store import ClaimedJob, Script, Store
+from twolane.store import RENEW, ClaimedJob, Store
 from worker.acknowledger import BROKER_AWAY
 from worker.arq.attempt import Attempt, outcome_of
 from worker.arq.client import PoliteChannel, blocking_client
@@ -529,7 +529,7 @@ class Worker(arq.worker.Worker):
                 loop.call_soon_threadsafe(self._lost, leases)
 
         self._watch = Watch(
-            client, Script("renew"), self.queue_name, self.lease_ms, self._leased, lost, None,
+            client, RENEW, self.queue_name, self.lease_ms, self._leased, lost, None,
             Heartbeat(worker=self.name, lane="io", host="", pid=os.getpid()),
         )  # fmt: skip
         self._watch.start()
