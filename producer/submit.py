@@ -56,8 +56,17 @@ class Caller:
         return Call(signature.job, args, kwargs)
 
 
-async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | None = None) -> Run:
+async def submit(
+    client: Redis,
+    calls: Iterable[Call],
+    kind: str,
+    name: str | None = None,
+    channel: Channel | None = None,
+) -> Run:
     """Enqueue calls as one run, which is sealed then.
+
+    An application that submits often keeps a ``channel`` open for it, and is spared what a pool of
+    connections costs each call.
 
     Raises:
         UsageError: there is nothing to enqueue, or the run's name is taken.
@@ -70,8 +79,8 @@ async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | No
     # A call that is repeated (--count) is one object: it is encoded once.
     encoded = {id(call): _encode(call, now_ms) for call in _distinct(made)}
     # A connection of its own lets the server take one batch while the next one is made.
-    channel = Channel(client) if len(made) > ENQUEUE_BATCH else None
-    store = Store(client, channel)
+    passing = Channel(client) if channel is None and len(made) > ENQUEUE_BATCH else None
+    store = Store(client, channel or passing)
 
     async def enqueue(run: str) -> Opened | None:
         jobs = {QUEUES[lane]: _numbered(made, encoded, run, lane) for lane in LANES}
@@ -80,8 +89,8 @@ async def submit(client: Redis, calls: Iterable[Call], kind: str, name: str | No
     try:
         chosen, opened = await runs.named(kind, name, enqueue)
     finally:
-        if channel is not None:
-            await channel.aclose()
+        if passing is not None:
+            await passing.aclose()
     return Run(chosen, kind, opened.created_ms, opened.accepted, sealed=True)
 
 

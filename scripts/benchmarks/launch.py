@@ -9,6 +9,7 @@ The plan is in the environment. A producer reads one JSON object a line and answ
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import json
@@ -21,7 +22,7 @@ from importlib import metadata
 from typing import IO, Any
 
 from benchmarks import plan
-from benchmarks.peers import Peer, Producer
+from benchmarks.peers import AsyncProducer, Peer, Producer
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -71,10 +72,26 @@ def pace(producer: Producer, indices: range, interval: float) -> list[int]:
     """
     start = time.monotonic_ns() + 50_000_000
     intended = [start + int(number * interval * 1e9) for number in range(len(indices))]
-    for index, due in zip(indices, intended, strict=True):
-        time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+    calls = list(zip(indices, intended, strict=True))
+    if isinstance(producer, AsyncProducer):
+        producer.runner.run(_pace_in_loop(producer, calls))
+        return intended
+    for index, due in calls:
+        _sleep_until(due)
         producer.enqueue("noop", range(index, index + 1), 0)
     return intended
+
+
+async def _pace_in_loop(producer: AsyncProducer, calls: list[tuple[int, int]]) -> None:
+    """As an application's event loop would; its own timers are too coarse for the beat, 1 ms."""
+    for index, due in calls:
+        await asyncio.sleep(0)
+        _sleep_until(due)
+        await producer.put("noop", range(index, index + 1), 0)
+
+
+def _sleep_until(due: int) -> None:
+    time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
 
 
 def main(side: str, name: str) -> None:

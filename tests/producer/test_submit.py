@@ -11,6 +11,7 @@ from producer import submit as submitting
 from producer.submit import Call, Caller, submit
 from tests.producer.making import claim
 from twolane import keys, runs, wire
+from twolane.channel import Channel
 from twolane.errors import (
     BadArguments,
     NotEncodable,
@@ -109,6 +110,17 @@ async def test_2500_calls_of_both_lanes_make_one_sealed_run(client: Redis, calle
     io, cpu = await queued(client, "io"), await queued(client, "cpu")
     assert (len(io), len(cpu)) == (2_000, 500)
     assert sorted(io + cpu) == [runs.job_id("many", n) for n in range(2_500)]
+
+
+async def test_a_channel_that_is_kept_takes_run_after_run(client: Redis, caller: Caller) -> None:
+    channel = Channel(client)
+    call = caller.call("take", {})
+
+    made = [await submit(client, [call] * count, "test", channel=channel) for count in (1, 700)]
+
+    assert [(await runs.get(client, one.name)).total for one in made] == [1, 700]
+    assert await channel.send([("PING",)]) == [b"PONG"]
+    await channel.aclose()
 
 
 async def test_a_job_carries_its_own_arguments_and_its_run(client: Redis, caller: Caller) -> None:

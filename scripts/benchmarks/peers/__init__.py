@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +25,23 @@ class Producer(Protocol):
         """Return when the broker has them all (a pool: when all have run)."""
 
     def close(self) -> None: ...
+
+
+class AsyncProducer:
+    """A producer whose library is asynchronous: all of it runs in one event loop."""
+
+    def __init__(self) -> None:
+        import uvloop  # those without an event loop have it not
+
+        self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        self.runner.get_loop()
+
+    async def put(self, kind: Kind, indices: range, amount: float) -> None:
+        """What :meth:`enqueue` does, for a loop that runs already."""
+        raise NotImplementedError
+
+    def enqueue(self, kind: Kind, indices: range, amount: float) -> None:
+        self.runner.run(self.put(kind, indices, amount))
 
 
 class Peer(Protocol):
@@ -49,10 +66,12 @@ def become(command: str, *arguments: str | int) -> None:
 
 
 async def send_all(
-    send: Callable[[int], Awaitable[Any]], indices: Iterable[int], senders: int = 32
+    send: Callable[[int], Awaitable[Any]], indices: range, senders: int = 32
 ) -> None:
     """Await ``send`` for each index, from so many tasks at once; for peers without a bulk call."""
     left = iter(indices)
+    if len(indices) < senders:
+        senders = len(indices)
 
     async def sender() -> None:
         for index in left:

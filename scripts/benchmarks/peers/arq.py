@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import uvloop
@@ -10,7 +9,7 @@ from arq.connections import ArqRedis, RedisSettings, create_pool
 
 from benchmarks import jobs
 from benchmarks import plan as plans
-from benchmarks.peers import become, send_all
+from benchmarks.peers import AsyncProducer, become, send_all
 from benchmarks.plan import Kind, Plan
 
 PACKAGES = ("arq",)
@@ -57,18 +56,18 @@ def serve(plan: Plan) -> None:
     become("arq", *quiet, f"{__name__}.WorkerSettings")
 
 
-class Producer:
+class Producer(AsyncProducer):
     def __init__(self, plan: Plan) -> None:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        super().__init__()
         connecting = create_pool(RedisSettings.from_dsn(plan.broker))
-        self._pool: ArqRedis = self._runner.run(connecting)
+        self._pool: ArqRedis = self.runner.run(connecting)
 
-    def enqueue(self, kind: Kind, indices: range, amount: float) -> None:
+    async def put(self, kind: Kind, indices: range, amount: float) -> None:
         def send(index: int) -> Any:
             return self._pool.enqueue_job(kind, *jobs.arguments(kind, index, amount))
 
-        self._runner.run(send_all(send, indices))
+        await send_all(send, indices)
 
     def close(self) -> None:
-        self._runner.run(self._pool.aclose())
-        self._runner.close()
+        self.runner.run(self._pool.aclose())
+        self.runner.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import uvloop
@@ -10,7 +9,7 @@ from saq import Queue  # type: ignore[import-not-found]
 
 from benchmarks import jobs
 from benchmarks import plan as plans
-from benchmarks.peers import become, send_all
+from benchmarks.peers import AsyncProducer, become, send_all
 from benchmarks.plan import Kind, Plan
 
 PACKAGES = ("saq",)
@@ -48,22 +47,21 @@ def serve(plan: Plan) -> None:
     become("saq", f"{__name__}.worker_settings")
 
 
-class Producer:
+class Producer(AsyncProducer):
     def __init__(self, plan: Plan) -> None:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._runner.get_loop()
+        super().__init__()
         self._queue = _queue(Plan(plan.broker, 32))
-        self._runner.run(self._queue.connect())
+        self.runner.run(self._queue.connect())
 
-    def enqueue(self, kind: Kind, indices: range, amount: float) -> None:
+    async def put(self, kind: Kind, indices: range, amount: float) -> None:
         names = NAMES[kind]
 
         def send(index: int) -> Any:
             named = dict(zip(names, jobs.arguments(kind, index, amount), strict=True))
             return self._queue.enqueue(kind, ttl=-1, **named)
 
-        self._runner.run(send_all(send, indices))
+        await send_all(send, indices)
 
     def close(self) -> None:
-        self._runner.run(self._queue.disconnect())
-        self._runner.close()
+        self.runner.run(self._queue.disconnect())
+        self.runner.close()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import uvloop
 from streaq import Worker  # type: ignore[import-not-found]
 
 from benchmarks import jobs
 from benchmarks import plan as plans
-from benchmarks.peers import become
+from benchmarks.peers import AsyncProducer, become
 from benchmarks.plan import Kind, Plan
 
 PACKAGES = ("streaq", "coredis", "anyio")
@@ -40,12 +39,12 @@ def serve(plan: Plan) -> None:
     become("streaq", "run", f"{__name__}:worker")
 
 
-class Producer:
+class Producer(AsyncProducer):
     def __init__(self, plan: Plan) -> None:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        super().__init__()
         self._commands: asyncio.Queue[Any] = asyncio.Queue()
         self._answers: asyncio.Queue[Any] = asyncio.Queue()
-        self._session: asyncio.Task[None] = self._runner.get_loop().create_task(self._serve())
+        self._session: asyncio.Task[None] = self.runner.get_loop().create_task(self._serve())
 
     async def _serve(self) -> None:
         # anyio wants a context entered and left in one task.
@@ -59,20 +58,17 @@ class Producer:
                     await worker.enqueue_many(made)
                 await self._answers.put(None)
 
-    def enqueue(self, kind: Kind, indices: range, amount: float) -> None:
-        async def exchange() -> None:
-            await self._commands.put((kind, indices, amount))
-            answer = asyncio.ensure_future(self._answers.get())
-            await asyncio.wait({answer, self._session}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                self._session.result()
-
-        self._runner.run(exchange())
+    async def put(self, kind: Kind, indices: range, amount: float) -> None:
+        await self._commands.put((kind, indices, amount))
+        answer = asyncio.ensure_future(self._answers.get())
+        await asyncio.wait({answer, self._session}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            self._session.result()
 
     def close(self) -> None:
         async def leave() -> None:
             await self._commands.put(None)
             await self._session
 
-        self._runner.run(leave())
-        self._runner.close()
+        self.runner.run(leave())
+        self.runner.close()

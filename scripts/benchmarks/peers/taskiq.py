@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
-import uvloop
 from taskiq.serializers import ORJSONSerializer  # type: ignore[import-not-found]
 from taskiq_redis import ListQueueBroker, RedisStreamBroker  # type: ignore[import-not-found]
 
 from benchmarks import jobs
 from benchmarks import plan as plans
-from benchmarks.peers import become, send_all
+from benchmarks.peers import AsyncProducer, become, send_all
 from benchmarks.plan import Kind, Plan
 
 PACKAGES = ("taskiq", "taskiq-redis", "orjson")
@@ -56,19 +54,19 @@ def serve(plan: Plan) -> None:
     become("taskiq", "worker", f"{__name__}:broker", *_worker(plan))
 
 
-class Producer:
+class Producer(AsyncProducer):
     def __init__(self, plan: Plan) -> None:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-        self._runner.run(broker.startup())
+        super().__init__()
+        self.runner.run(broker.startup())
 
-    def enqueue(self, kind: Kind, indices: range, amount: float) -> None:
+    async def put(self, kind: Kind, indices: range, amount: float) -> None:
         task = TASKS[kind]
 
         def send(index: int) -> Any:
             return task.kiq(*jobs.arguments(kind, index, amount))
 
-        self._runner.run(send_all(send, indices))
+        await send_all(send, indices)
 
     def close(self) -> None:
-        self._runner.run(broker.shutdown())
-        self._runner.close()
+        self.runner.run(broker.shutdown())
+        self.runner.close()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 
-import uvloop
-
 from benchmarks.jobs import arguments
-from benchmarks.peers import twolane_jobs
+from benchmarks.peers import AsyncProducer, twolane_jobs
 from benchmarks.plan import Kind, Plan
 from producer.submit import Caller, submit
 from twolane import broker
+from twolane.channel import Channel
 from twolane.registry import Registry
 
 PACKAGES = ("twolane", "arq", "msgspec")
@@ -22,7 +20,7 @@ NAMES = {"noop": ("index",), "wait": ("index", "seconds"), "compute": ("index", 
 def settings(plan: Plan) -> str:
     return (
         f"{' '.join(_worker(plan)[2:7])}; nothing else set: results kept for an hour, leases of "
-        "10 s with fencing, metering, heartbeats; producer: one submit() for all"
+        "10 s with fencing, metering, heartbeats; producer: one submit() for all, over a channel"
     )
 
 
@@ -38,20 +36,22 @@ def serve(plan: Plan) -> None:
     os.execv(sys.executable, [sys.executable, *_worker(plan)])
 
 
-class Producer:
+class Producer(AsyncProducer):
     def __init__(self, plan: Plan) -> None:
-        self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+        super().__init__()
         self._client = broker.connect(plan.broker)
+        self._channel = Channel(self._client)
         self._caller = Caller(Registry.load([twolane_jobs.__name__]))
 
-    def enqueue(self, kind: Kind, indices: range, amount: float) -> None:
+    async def put(self, kind: Kind, indices: range, amount: float) -> None:
         names = NAMES[kind]
         calls = [
             self._caller.call(kind, dict(zip(names, arguments(kind, index, amount), strict=True)))
             for index in indices
         ]
-        self._runner.run(submit(self._client, calls, "bench"))
+        await submit(self._client, calls, "bench", channel=self._channel)
 
     def close(self) -> None:
-        self._runner.run(self._client.aclose())
-        self._runner.close()
+        self.runner.run(self._channel.aclose())
+        self.runner.run(self._client.aclose())
+        self.runner.close()
