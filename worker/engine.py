@@ -59,8 +59,8 @@ class LaneRunner(Protocol):
 class Engine(arq.worker.Worker):
     """A worker of one lane; :meth:`main` runs until :meth:`drain`.
 
-    ``client`` is the broker's client, of which the connections are shared with ``ctx['redis']``
-    (an ``ArqRedis``, so that jobs can enqueue in arq's way).
+    ``client`` is the broker's client. ``ctx['redis']`` (an ``ArqRedis``, so that jobs can enqueue
+    in arq's way) shares its connections, or those of ``jobs_client`` where that is given.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Engine(arq.worker.Worker):
         ctx: dict[str, Any] | None = None,
         lease_ms: int = LEASE_MS,
         burst: bool = False,
+        jobs_client: Redis | None = None,
     ) -> None:
         super().__init__(
             [
@@ -84,7 +85,7 @@ class Engine(arq.worker.Worker):
             ],
             queue_name=keys.QUEUES[lane],
             redis_pool=arq.connections.ArqRedis(
-                client.connection_pool, wire.dumps, wire.loads, keys.QUEUES[lane]
+                (jobs_client or client).connection_pool, wire.dumps, wire.loads, keys.QUEUES[lane]
             ),
             max_jobs=slots,
             burst=burst,

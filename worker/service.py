@@ -10,7 +10,7 @@ import signal
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -28,6 +28,9 @@ from worker.waker import Waker
 from worker.watch import Watch
 
 log = logging.getLogger("twolane.worker")
+
+# Arbitrary: a claim of 1,000 jobs with large payloads takes its time to arrive.
+MIN_REPLY_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -143,15 +146,20 @@ async def _ended(tasks: set[asyncio.Task[Any]]) -> bool:
 
 async def serve(settings: Settings) -> int:
     registry = Registry.load(settings.modules)
-    client = broker.connect(settings.url)
+    # A connection can die without a word: a reply that does not come is an outage.
+    reply_seconds = max(MIN_REPLY_SECONDS, 1.5 * settings.lease_ms / 1000)
+    client = broker.connect(settings.url, socket_timeout=reply_seconds)
+    # A subscription, and what jobs ask of ``ctx['redis']``, may wait for as long as they like.
+    patient = broker.connect(settings.url)
     try:
         await broker.check(client, settings.url)
-        return await _serve(settings, registry, client)
+        return await _serve(settings, registry, client, patient)
     finally:
         await client.aclose()
+        await patient.aclose()
 
 
-async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
+async def _serve(settings: Settings, registry: Registry, client: Redis, patient: Redis) -> int:
     beat = identify(settings.lane)
     beat.version = __version__
     engine = Engine(
@@ -163,6 +171,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         ctx=dict(settings.context),
         lease_ms=settings.lease_ms,
         burst=settings.burst,
+        jobs_client=patient,
     )
     stop = Stop(engine)
     stop.listen()
@@ -199,7 +208,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         # Before the first claim: who waits for this worker hears of it whatever its jobs do.
         with contextlib.suppress(*BROKER_AWAY):
             await pulse.send()
-        await _work(settings, engine, stop, Waker(client, queue, heard), pulse)
+        await _work(settings, engine, stop, Waker(patient, queue, heard), pulse)
     finally:
         watch.close()
         await engine.aclose()
