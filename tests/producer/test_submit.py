@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis.exceptions
 from redis.asyncio import Redis
 
 from producer import submit as submitting
 from producer.submit import Call, Caller, submit
-from tests.producer.making import claim
-from twolane import keys, runs, wire
+from tests.producer.making import claim, settle, succeeded
+from twolane import keys, patience, runs, wire
 from twolane.errors import (
     BadArguments,
     NotEncodable,
@@ -20,6 +21,7 @@ from twolane.errors import (
     UsageError,
 )
 from twolane.registry import SHIPPED_JOBS, Registry, job
+from twolane.store import Store
 
 BEYOND_64_BITS = 2**70
 
@@ -177,3 +179,82 @@ def test_text_of_a_command_line_is_read_as_the_signature_asks(caller: Caller) ->
     call = caller.call("count_primes", {"low": "0", "high": "1_000"}, from_text=True)
 
     assert call.kwargs == {"low": 0, "high": 1000}
+
+
+# -- Outages: what was sent may have been done, and is asked for again --
+
+
+async def lose_the_reply_once(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, after: Any = None
+) -> list[str]:
+    """Have one call do its work, and then fail as if its connection had been cut."""
+    work = getattr(owner, name)
+    lost: list[str] = []
+
+    async def cut(*args: Any, **kwargs: Any) -> Any:
+        answer = await work(*args, **kwargs)
+        if not lost:
+            lost.append(name)
+            if after is not None:
+                await after()
+            raise redis.exceptions.ConnectionError("cut")
+        return answer
+
+    monkeypatch.setattr(owner, name, cut)
+    return lost
+
+
+@pytest.mark.parametrize("step", ["enqueue_many", "_take_name", "seal", "get"])
+@pytest.mark.parametrize("name", ["given", None])
+async def test_a_lost_reply_leaves_one_whole_run(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch, step: str, name: str | None
+) -> None:
+    owner = Store if step == "enqueue_many" else runs
+    lost = await lose_the_reply_once(monkeypatch, owner, step)
+
+    run = await submit(client, [caller.call("take", {"value": n}) for n in range(3)], "test", name)
+
+    assert lost
+    assert (run.total, run.sealed) == (3, True)
+    assert await queued(client, "io") == [runs.job_id(run.name, n) for n in range(3)]
+    assert [one.name for one in await runs.latest(client, 10)] == [run.name]
+
+
+async def test_jobs_that_ran_before_the_reply_was_lost_do_not_run_again(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody keeps their results, so that their ids are unknown when they are enqueued again.
+    async def all_run() -> None:
+        await settle(client, await claim(client), succeeded(), keep_ms=0)
+
+    await lose_the_reply_once(monkeypatch, Store, "enqueue_many", all_run)
+
+    run = await submit(client, [caller.call("take", {})] * 3, "test")
+
+    assert (run.total, run.done) == (3, 3)
+    assert await queued(client, "io") == []
+
+
+async def test_a_producer_does_not_wait_for_ever(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise redis.exceptions.ConnectionError("away")
+
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(Store, "enqueue_many", away)
+
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await submit(client, [caller.call("take", {})], "test")
+
+
+async def test_a_refusal_is_told_at_once(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise redis.exceptions.AuthenticationError("who are you?")
+
+    monkeypatch.setattr(Store, "enqueue_many", refuse)
+
+    with pytest.raises(redis.exceptions.AuthenticationError):
+        await submit(client, [caller.call("take", {})], "test")
