@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def chaos() -> Iterator[SimpleNamespace]:
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "chaoslab", *arguments],
-        cwd=ROOT, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{SCRIPTS}:{ROOT}"},
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{ROOT}"},
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 

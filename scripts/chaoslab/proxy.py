@@ -22,7 +22,8 @@ SCRIPTS: Final = ("enqueue", "claim", "renew", "acknowledge", "retry", "release"
 class Proxy:
     """Stands before the port ``server`` of this machine. A context manager.
 
-    ``latency`` gives the seconds that each piece of a request waits. ``swallow`` holds back every
+    ``latency`` gives the seconds that each piece of a request waits, ``reply_latency`` those of a
+    reply. ``swallow`` holds back every
     byte of the connections that are open then (their sockets stay open): half-open connections.
     """
 
@@ -37,6 +38,7 @@ class Proxy:
         self._hooks: dict[tuple[str, Where], Callable[[], Awaitable[bool]]] = {}
         self._connections: set[Connection] = set()
         self.latency: Callable[[], float] = lambda: 0.0
+        self.reply_latency: Callable[[], float] = lambda: 0.0
         self.cut = 0
         self.opened = 0
 
@@ -155,6 +157,8 @@ class Connection:
                 if hook is not None and await hook():
                     self._proxy.cut += 1
                     return
+            if delay := self._proxy.reply_latency():
+                await asyncio.sleep(delay)
             if not self.swallowing:
                 self._outer[1].write(data)
                 await self._outer[1].drain()
