@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from chaoslab.lab import Lab
 
 Area = Literal["workers", "pool", "Valkey", "jobs", "fleet"]
-AREAS: Final = ("workers", "pool", "valkey")  # the modules, in this order
+AREAS: Final = ("workers", "pool", "valkey", "jobs", "fleet")  # the modules, in this order
 Inject = Callable[["Lab"], Awaitable[None]]
 ALL: Final[dict[str, Fault]] = {}
 
