@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from chaoslab.places import die_with_parent, free_port
-from twolane.broker import connect
 
 READY_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.01
@@ -78,22 +77,22 @@ class Valkey:
 
     async def _wait_ready(self) -> None:
         assert self._process is not None
-        client = connect(self.url, credential_provider=None)
         deadline = time.monotonic() + READY_SECONDS
+        while not await self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Valkey does not start:\n{self.log[-2000:]}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _answers(self) -> bool:
+        """Whether it serves: it may want to know who asks, and it must not be loading still."""
         try:
-            while True:
-                try:
-                    await client.ping()
-                    return
-                except Exception as error:
-                    refused = type(error).__name__ in ("AuthenticationError", "NoPermissionError")
-                    if refused:  # it answers, and wants to know who asks
-                        return
-                    if self._process.poll() is not None or time.monotonic() > deadline:
-                        raise RuntimeError(f"Valkey does not start:\n{self.log[-2000:]}") from error
-                await asyncio.sleep(POLL_SECONDS)
-        finally:
-            await client.aclose()
+            reader, writer = await asyncio.open_unix_connection(self.socket)
+        except OSError:
+            return False
+        writer.write(b"PING\r\n")
+        reply = await reader.readline()
+        writer.close()
+        return reply.startswith((b"+PONG", b"-NOAUTH"))
 
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)

@@ -161,6 +161,33 @@ def test_no_password_is_shown(project: Project) -> None:
         assert password not in shown
 
 
+def test_each_service_has_its_own_user_and_the_passwords_of_its_work_alone(
+    project: Project,
+) -> None:
+    def user(service: str) -> str:
+        probe = "import asyncio, os; from twolane import broker\n" \
+            "async def main():\n" \
+            "    client = broker.connect(broker.resolve(None))\n" \
+            "    try: print(await client.execute_command('CONFIG', 'GET', 'dir'))\n" \
+            "    except Exception as error: print(error)\n" \
+            "    print(sorted(os.listdir('/run/passwords')))\n" \
+            "asyncio.run(main())"  # fmt: skip
+        return project.compose(
+            "run", "--rm", "--no-TTY", "--no-deps", "--entrypoint", "python", service, "-c", probe
+        ).out
+
+    worker, producer = user("io-worker"), user("producer")
+    users = project.valkey("ACL", "LIST")
+
+    assert "User worker has no permissions to run the 'config|get' command" in worker
+    assert "User producer has no permissions to run the 'config|get' command" in producer
+    assert worker.splitlines()[-1] == "['postgres', 'valkey']"
+    assert producer.splitlines()[-1] == "['valkey']"
+    assert {line.split()[1] for line in users.splitlines()} == {
+        "default", "producer", "worker", "dashboard",
+    }  # fmt: skip
+
+
 def test_a_wrong_password_is_one_line_and_exit_code_3(project: Project) -> None:
     code, out, err = project.compose(
         "run", "--rm", "--no-TTY", "--no-deps",
