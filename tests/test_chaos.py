@@ -30,7 +30,7 @@ def chaos() -> Iterator[SimpleNamespace]:
     """The harness's modules; `scripts` is no package of the project."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        from chaoslab import catalog, cli, docs, judge, lab, ledger, proxy, table, valkey
+        from chaoslab import catalog, cli, docs, judge, lab, ledger, proxy, slopes, table, valkey
 
         catalog.load()
         yield SimpleNamespace(
@@ -41,6 +41,7 @@ def chaos() -> Iterator[SimpleNamespace]:
             lab=lab,
             ledger=ledger,
             proxy=proxy,
+            slopes=slopes,
             table=table,
             valkey=valkey,
         )
@@ -148,6 +149,54 @@ def test_the_ledger_reads_what_jobs_write(chaos: SimpleNamespace, tmp_path: Path
     assert [one.id for one in book.read("acknowledged")] == ["r-1", "r-2"]
     (start,) = book.read("start")
     assert (start.id, start.try_) == ("r-1", 2)
+
+
+def test_the_ledger_is_read_on_from_where_it_was_read_to(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    book = chaos.ledger.Ledger(tmp_path / "ledger")
+    book.acknowledge(["a"])
+
+    assert [one.id for one in book.read_new()] == ["a"]
+    chaos.ledger.append(str(book.path), b"acknowledged\tb\t0\t0\t0\t1\nacknowledged\tc")
+    assert [one.id for one in book.read_new()] == ["b"]
+    chaos.ledger.append(str(book.path), b"\t0\t0\t0\t1\n")
+    assert [one.id for one in book.read_new()] == ["c"]
+
+
+# -- The slopes of a soak --
+
+
+def test_a_line_has_its_slope_and_no_interval(chaos: SimpleNamespace) -> None:
+    found = chaos.slopes.slope([0.0, 1800.0, 3600.0], [10.0, 15.0, 20.0])
+
+    assert found.per_hour == pytest.approx(10)
+    assert (found.low, found.high) == pytest.approx((10, 10))
+    assert found.mean == 15
+    assert found.grows
+
+
+def test_noise_about_a_level_does_not_grow(chaos: SimpleNamespace) -> None:
+    times = [float(one) for one in range(3600)]
+    level = [100 + (7 * one % 11) - 5 for one in range(3600)]
+    growing = [value + 20 * one / 3600 for one, value in enumerate(level)]
+
+    assert not chaos.slopes.slope(times, level).grows
+    found = chaos.slopes.slope(times, growing)
+    assert found.grows
+    assert found.low < 20 < found.high
+
+
+def test_neighbours_that_resemble_one_another_widen_the_interval(chaos: SimpleNamespace) -> None:
+    times = [float(one) for one in range(400)]
+    waves = [float(one // 50 % 2) for one in range(400)]  # half a minute up, half a minute down
+    noise = [float(one % 2) for one in range(400)]
+
+    def width(values: list[float]) -> float:
+        found = chaos.slopes.slope(times, values)
+        return float(found.high - found.low)
+
+    assert width(waves) > 3 * width(noise)
 
 
 # -- The proxy --

@@ -14,9 +14,10 @@ import msgspec
 from rich.console import Console
 from rich.markup import escape
 
-from chaoslab import catalog, docs, lab, table
+from chaoslab import catalog, docs, lab, soak, table
 from chaoslab.catalog import Fault
 from chaoslab.judge import Row
+from twolane.quantities import Duration
 
 AT_ONCE = 6  # faults; most of each is waiting for leases to end
 
@@ -102,6 +103,35 @@ def run_(names: tuple[str, ...], seed: int | None, as_json: bool, times: int, at
         if one not in known:
             raise click.UsageError(f"{one!r} is no fault; `scripts/chaos list` names them")
     _inject([known[one] for one in names] * times, seed, as_json, at_once, None)
+
+
+@main.command("soak")
+@click.option(
+    "--for", "seconds", type=Duration(least=10.0), default="1h", metavar="TIME", show_default=True,
+    help="How long: 90s, 5m, 1h.",
+)  # fmt: skip
+@_seed_option
+@_json_option
+def soak_(seconds: float, seed: int | None, as_json: bool) -> None:
+    """Mix faults at random for a long time; report what was lost, and what grows.
+
+    Slopes are those of straight lines after a quarter of the time, with 95 % intervals; whether
+    something grows is only judged from 50 minutes on.
+
+    \b
+    scripts/chaos soak --for 5m
+    scripts/chaos soak --for 1h --json >soak.json
+    """
+    seed = time.time_ns() % 1_000_000 if seed is None else seed
+    say(f"soak for {seconds:.0f} s, seed {seed}")
+    report = asyncio.run(soak.run(seconds, seed, say))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(report)).decode())
+    else:
+        table.show_soak(Console(width=None if sys.stdout.isatty() else 160), report)
+    for one in report.broken:
+        say(f"BROKEN: {one}")
+    sys.exit(1 if report.broken else 0)
 
 
 def _inject(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import shutil
 import tempfile
@@ -51,6 +52,7 @@ class Lab:
         self.broken: list[str] = []
         self.notes: list[str] = []
         self._runs: list[str] = []
+        self._numbers = itertools.count()
         self._servers = [self.server]
 
     async def __aenter__(self) -> Self:
@@ -86,7 +88,7 @@ class Lab:
         return ids
 
     def new_run(self) -> str:
-        name = f"{self.fault.name}-{len(self._runs)}"
+        name = f"{self.fault.name}-{next(self._numbers)}"
         self._runs.append(name)
         return name
 
@@ -180,8 +182,21 @@ class Lab:
         return other
 
     async def records(self) -> list[Record]:
+        return await self.records_of(self._runs)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Follow these runs no more."""
+        gone = set(names)
+        self._runs = [one for one in self._runs if one not in gone]
+        self.expected = {
+            one: status
+            for one, status in self.expected.items()
+            if one.rpartition("-")[0] not in gone
+        }
+
+    async def records_of(self, names: Iterable[str]) -> list[Record]:
         found = []
-        for run in self._runs:
+        for run in names:
             for entry, fields in await self.client.xrange(keys.run_outcomes(run)):
                 at_ms = int(entry.partition(b"-")[0])
                 found.append(Record(at_ms, outcome.decode(fields[b"o"])))
@@ -232,7 +247,7 @@ class Lab:
         for text in judge.wrong(case):
             self.broken.append(text)
         row.duplicates = judge.duplicates(case)
-        row.fenced = await self._fenced()
+        row.fenced = await self.fenced()
         if not case.waiting:
             held = [one async for one in self.client.scan_iter(keys.IN_PROGRESS_PREFIX + "*")]
             self.check(not held, f"{len(held)} leases left of jobs that are over")
@@ -249,7 +264,8 @@ class Lab:
         row.seconds, row.note, row.broken = seconds, "; ".join(self.notes), self.broken
         return row
 
-    async def _fenced(self) -> int:
+    async def fenced(self) -> int:
+        """How many attempts were refused, or stopped by their own workers."""
         refused = 0
         for lane in LANES:
             refused += int(await self.client.hget(keys.counters(QUEUES[lane]), "fenced") or 0)

@@ -54,6 +54,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read_to = 0
         path.touch()
 
     def acknowledge(self, ids: Iterable[str]) -> None:
@@ -65,7 +66,19 @@ class Ledger:
     def read(self, kind: Kind | None = None) -> list[Entry]:
         return [one for one in self._entries() if kind is None or one.kind == kind]
 
+    def read_new(self) -> Iterator[Entry]:
+        """What was written since the last call of this; the last line where it is whole."""
+        with self.path.open("rb") as file:
+            file.seek(self._read_to)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read_to += len(whole)
+        return map(_entry, whole.decode().splitlines())
+
     def _entries(self) -> Iterator[Entry]:
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            kind, job_id, worker, pid, try_, at_ns = line.split("\t")
-            yield Entry(kind, job_id, int(worker), int(pid), int(try_), int(at_ns))
+        return map(_entry, self.path.read_text(encoding="utf-8").splitlines())
+
+
+def _entry(line: str) -> Entry:
+    kind, job_id, worker, pid, try_, at_ns = line.split("\t")
+    return Entry(kind, job_id, int(worker), int(pid), int(try_), int(at_ns))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaoslab.judge import Row
+from chaoslab.soak import Report
 
 HEAD: Final = (
     "fault", "jobs", "lost", "twice", "stale", "unsettled", "dup. runs", "recovery p50 / p99",
@@ -51,6 +52,23 @@ def show(console: Console, rows: Sequence[Row]) -> None:
             console.print(f"{row.name}: {row.note}", markup=False, highlight=False)
         if row.skipped:
             console.print(f"{row.name} was left out: {row.skipped}", markup=False, highlight=False)
+
+
+def show_soak(console: Console, report: Report) -> None:
+    console.print(
+        f"{report.jobs:,} jobs in {report.seconds:.0f} s, seed {report.seed}: lost {report.lost}, "
+        f"recorded more than once {report.twice}, stale {report.stale}, unsettled "
+        f"{report.unsettled}, duplicate runs {report.duplicates}, fenced {report.fenced}",
+        highlight=False,
+    )
+    told = ", ".join(f"{name} {count}" for name, count in report.faults.items())
+    console.print(f"faults: {told}", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column, name in enumerate(("", "mean", "slope an hour", "95 % interval")):
+        table.add_column(name, justify="left" if column == 0 else "right")
+    for name, (per_hour, low, high, mean) in report.slopes.items():
+        table.add_row(name, f"{mean:,.1f}", f"{per_hour:+,.1f}", f"{low:+,.1f} to {high:+,.1f}")
+    console.print(table)
 
 
 def markdown(rows: Sequence[Row]) -> str:
