@@ -261,9 +261,8 @@ class Soak:
                 # What runs that are followed have is theirs; what is beyond grows without a reason.
                 count = await self._lab.client.dbsize()
                 self._put("server: keys", count)
-                self._put(
-                    "server: descriptors", len(os.listdir(f"/proc/{self._lab.server.pid}/fd"))
-                )
+                server = psutil.Process(self._lab.server.pid)
+                self._put("server: descriptors", server.num_fds())
 
     def _put(self, name: str, value: float) -> None:
         self._samples.setdefault(name, []).append((self._elapsed, value))
