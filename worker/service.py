@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from twolane import __version__, broker, keys
+from twolane import __version__, broker, keys, wire
 from twolane.errors import JobDefinitionError
 from twolane.keys import Lane
 from twolane.registry import Registry
@@ -261,6 +261,7 @@ async def _lane(
         settings.modules,
         max_memory_bytes=settings.max_memory_bytes,
         max_jobs_per_process=settings.max_jobs_per_process,
+        max_result_bytes=wire.MAX_RESULT_BYTES,
     )
     await pool.start()
     return CpuLane(pool, engine.finish), None

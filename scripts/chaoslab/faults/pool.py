@@ -119,19 +119,18 @@ def _kill(pid: int) -> bool:
     "over a limit: refused by the producer, or recorded as such; below: whole",
 )  # fmt: skip
 async def huge_values(lab: Lab) -> None:
-    for size, error in ((17 * MEBIBYTE, PayloadTooLarge),):
-        try:
-            await lab.enqueue("echo", 1, data=bytes(size), seconds=0.0)
-        except error:
-            continue
-        lab.check(False, f"arguments of {size:,} bytes were not refused")
+    try:
+        await lab.enqueue("echo", 1, data=bytes(17 * MEBIBYTE), seconds=0.0)
+        lab.check(False, "arguments of 17 MiB were not refused")
+    except PayloadTooLarge:
+        pass
     try:
         lab.caller.call("echo", {"key": "k", "data": object(), "seconds": 0.0})
         lab.check(False, "arguments without a form on the wire were not refused")
     except Exception as error:
         lab.check("BadArguments" in type(error).__name__ or isinstance(error, NotEncodable),
                   f"refused with {type(error).__name__}")  # fmt: skip
-    await _among_others(lab, "zeros", "failed ResultTooLarge", size=65 * MEBIBYTE, count=1)
+    await _among_others(lab, "zeros", "failed ResultTooLarge", size=17 * MEBIBYTE, count=1)
     await lab.enqueue("echo", 2, data=bytes(15 * MEBIBYTE), seconds=0.0)
     await lab.wait_recorded(43)
 
