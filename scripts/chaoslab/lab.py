@@ -154,10 +154,16 @@ class Lab:
 
     async def wait_recorded(self, count: int, seconds: float = 20.0) -> None:
         async def enough() -> bool:
-            lengths = [await self.client.xlen(keys.run_outcomes(one)) for one in self._runs]
-            return sum(lengths) >= count
+            return await self._settled() >= count
 
         await self.wait(enough, f"{count} outcomes", seconds)
+
+    async def _settled(self) -> int:
+        """How many outcomes the runs count."""
+        async with self.client.pipeline(transaction=False) as pipe:
+            for one in self._runs:
+                pipe.hmget(keys.run(one), "done", "failed", "cancelled")
+            return sum(int(count or 0) for counts in await pipe.execute() for count in counts)
 
     # -- verdicts --------------------------------------------------------------------------------
 
@@ -199,7 +205,7 @@ class Lab:
         for run in names:
             for entry, fields in await self.client.xrange(keys.run_outcomes(run)):
                 at_ms = int(entry.partition(b"-")[0])
-                found.append(Record(at_ms, outcome.decode(fields[b"o"])))
+                found += [Record(at_ms, outcome.decode(one)) for one in fields.values()]
         return found
 
     async def waiting(self) -> set[str]:
@@ -215,8 +221,7 @@ class Lab:
         wanted = set(self.expected) - self.forgotten
         while time.monotonic() < deadline:
             with contextlib.suppress(*AWAY):
-                lengths = [await self.client.xlen(keys.run_outcomes(one)) for one in self._runs]
-                if sum(lengths) >= len(wanted):
+                if await self._settled() >= len(wanted):
                     counts = judge.Counter(one.id for one in await self.records())
                     if all(counts[one] >= self.lives.get(one, 1) for one in wanted):
                         return

@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from importlib import resources
 from typing import Final, Literal, Self
 
-from twolane.store import Script
+from redis.asyncio import Redis
+
+from twolane.store import Store
 
 CHUNK_BYTES: Final = 256 * 1024
 Where = Literal["before", "after"]
@@ -30,10 +33,12 @@ class Proxy:
     def __init__(self, server: int) -> None:
         self._server = server
         self._marks: dict[bytes, str] = {}
-        for script in map(Script, SCRIPTS):
+        store = Store(Redis())  # which is never connected
+        for name in SCRIPTS:
             # Called by its digest, or sent whole where the server does not have it.
-            self._marks[script.sha.encode()] = script.name
-            self._marks[script.text.partition("\n")[0].encode()] = script.name
+            self._marks[getattr(store, f"_{name}").sha.encode()] = name
+            file = resources.files("twolane").joinpath("lua", f"{name}.lua")
+            self._marks[file.read_bytes().partition(b"\n")[0]] = name
         self.longest_mark = max(map(len, self._marks))
         self._hooks: dict[tuple[str, Where], Callable[[], Awaitable[bool]]] = {}
         self._connections: set[Connection] = set()

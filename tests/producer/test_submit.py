@@ -184,40 +184,51 @@ def test_text_of_a_command_line_is_read_as_the_signature_asks(caller: Caller) ->
 # -- Outages: what was sent may have been done, and is asked for again --
 
 
-async def lose_the_reply_once(
-    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, after: Any = None
-) -> list[str]:
-    """Have one call do its work, and then fail as if its connection had been cut."""
-    work = getattr(owner, name)
-    lost: list[str] = []
+def lose_replies(monkeypatch: pytest.MonkeyPatch, number: int, after: Any = None) -> list[int]:
+    """Have a call to the broker do its work, and then fail as if its connection had been cut."""
+    work = Store._call
+    calls: list[int] = []
 
-    async def cut(*args: Any, **kwargs: Any) -> Any:
-        answer = await work(*args, **kwargs)
-        if not lost:
-            lost.append(name)
+    async def cut(self: Store, *args: Any) -> Any:
+        answer = await work(self, *args)
+        calls.append(len(calls))
+        if len(calls) == number:
             if after is not None:
                 await after()
             raise redis.exceptions.ConnectionError("cut")
         return answer
 
-    monkeypatch.setattr(owner, name, cut)
-    return lost
+    monkeypatch.setattr(Store, "_call", cut)
+    return calls
 
 
-@pytest.mark.parametrize("step", ["enqueue_many", "_take_name", "seal", "get"])
+@pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("name", ["given", None])
 async def test_a_lost_reply_leaves_one_whole_run(
-    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch, step: str, name: str | None
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch, number: int, name: str | None
 ) -> None:
-    owner = Store if step == "enqueue_many" else runs
-    lost = await lose_the_reply_once(monkeypatch, owner, step)
+    calls = lose_replies(monkeypatch, number)
 
-    run = await submit(client, [caller.call("take", {"value": n}) for n in range(3)], "test", name)
+    run = await submit(client, [caller.call("take", {})] * 2_500, "test", name)
 
-    assert lost
-    assert (run.total, run.sealed) == (3, True)
-    assert await queued(client, "io") == [runs.job_id(run.name, n) for n in range(3)]
+    assert len(calls) == 4  # three batches, one of them twice
+    assert (run.total, run.sealed) == (2_500, True)
+    found = await runs.get(client, run.name)
+    assert (found.total, found.sealed, found.created_ms) == (2_500, True, run.created_ms)
+    assert await queued(client, "io") == [runs.job_id(run.name, n) for n in range(2_500)]
     assert [one.name for one in await runs.latest(client, 10)] == [run.name]
+
+
+async def test_a_name_taken_by_somebody_else_is_refused_after_a_lost_reply_too(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs.create(client, "other", "taken")
+    lose_replies(monkeypatch, 1)
+
+    with pytest.raises(UsageError, match="exists"):
+        await submit(client, [caller.call("take", {})], "test", "taken")
+
+    assert await queued(client, "io") == []
 
 
 async def test_jobs_that_ran_before_the_reply_was_lost_do_not_run_again(
@@ -227,11 +238,12 @@ async def test_jobs_that_ran_before_the_reply_was_lost_do_not_run_again(
     async def all_run() -> None:
         await settle(client, await claim(client), succeeded(), keep_ms=0)
 
-    await lose_the_reply_once(monkeypatch, Store, "enqueue_many", all_run)
+    lose_replies(monkeypatch, 1, all_run)
 
     run = await submit(client, [caller.call("take", {})] * 3, "test")
 
-    assert (run.total, run.done) == (3, 3)
+    found = await runs.get(client, run.name)
+    assert (found.total, found.done) == (3, 3)
     assert await queued(client, "io") == []
 
 
@@ -242,7 +254,7 @@ async def test_a_producer_does_not_wait_for_ever(
         raise redis.exceptions.ConnectionError("away")
 
     monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(Store, "enqueue_many", away)
+    monkeypatch.setattr(Store, "_call", away)
 
     with pytest.raises(redis.exceptions.ConnectionError):
         await submit(client, [caller.call("take", {})], "test")
@@ -254,7 +266,7 @@ async def test_a_refusal_is_told_at_once(
     async def refuse(*_: Any) -> None:
         raise redis.exceptions.AuthenticationError("who are you?")
 
-    monkeypatch.setattr(Store, "enqueue_many", refuse)
+    monkeypatch.setattr(Store, "_call", refuse)
 
     with pytest.raises(redis.exceptions.AuthenticationError):
         await submit(client, [caller.call("take", {})], "test")

@@ -13,6 +13,7 @@ import psutil
 from chaoslab.catalog import fault
 from chaoslab.fleet import Worker
 from chaoslab.lab import Lab
+from twolane import runs
 from twolane.errors import NotEncodable, PayloadTooLarge
 
 MEBIBYTE = 1024 * 1024
@@ -179,7 +180,7 @@ async def kill_storm(lab: Lab) -> None:
     async def feed() -> None:
         sent = 0
         while sent < jobs:
-            settled = await lab.client.xlen(f"twolane:run:{run}:outcomes")
+            settled = (await runs.get(lab.client, run)).settled
             for one in ids[sent : min(jobs, settled + outstanding)]:
                 job = lab.job(one, "echo_and_forget", data=data, seconds=0.03)
                 await lab.enqueue_through(lab.store, "cpu", [job], run, expect="")
