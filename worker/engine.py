@@ -48,6 +48,15 @@ MAX_TRIES: Final = 5
 TRIAL_MS: Final = 250
 
 
+# Arbitrary: a claim of 1,000 jobs with large payloads takes its time to arrive.
+MIN_REPLY_SECONDS: Final = 5.0
+
+
+def reply_seconds(lease_ms: int) -> float:
+    """How long a reply is waited for. A connection can die without a word; then it is an outage."""
+    return max(MIN_REPLY_SECONDS, 1.5 * lease_ms / 1000)
+
+
 class LaneRunner(Protocol):
     """What runs attempts: :class:`worker.io.IoLane` or :class:`worker.cpu.CpuLane`."""
 
@@ -103,7 +112,7 @@ class Engine(arq.worker.Worker):
         self.lane = lane
         self.lease_ms = lease_ms
         self.slots = slots
-        self._channel = Channel(client)
+        self._channel = Channel(client, reply_seconds(lease_ms))
         self.store = Store(client, self._channel)
         self.beat = beat
         self.runner: LaneRunner | None = None

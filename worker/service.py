@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +22,14 @@ from twolane.registry import Registry
 from twolane.store import Script
 from worker import health
 from worker.acknowledger import BROKER_AWAY
-from worker.engine import LEASE_MS, Engine, LaneRunner, Retry
+from worker.engine import LEASE_MS, Engine, LaneRunner, Retry, reply_seconds
 from worker.heartbeat import Pulse, identify
 from worker.meter import Gauge
 from worker.waker import Waker
 from worker.watch import Watch
 
 log = logging.getLogger("twolane.worker")
-
-# Arbitrary: a claim of 1,000 jobs with large payloads takes its time to arrive.
-MIN_REPLY_SECONDS: Final = 5.0
+CANCEL_AGAIN_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -146,9 +145,7 @@ async def _ended(tasks: set[asyncio.Task[Any]]) -> bool:
 
 async def serve(settings: Settings) -> int:
     registry = Registry.load(settings.modules)
-    # A connection can die without a word: a reply that does not come is an outage.
-    reply_seconds = max(MIN_REPLY_SECONDS, 1.5 * settings.lease_ms / 1000)
-    client = broker.connect(settings.url, socket_timeout=reply_seconds)
+    client = broker.connect(settings.url, socket_timeout=reply_seconds(settings.lease_ms))
     # A subscription, and what jobs ask of ``ctx['redis']``, may wait for as long as they like.
     patient = broker.connect(settings.url)
     try:
@@ -232,8 +229,19 @@ async def _work(settings: Settings, engine: Engine, stop: Stop, waker: Waker, pu
         beside = [background.create_task(one) for one in (*running, waker.run(), pulse.run())]
         await engine.main()
         await _drain(engine, stop, settings.grace_seconds)
-        for task in beside:
-            task.cancel()
+        await end_all(beside)
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not always enough: redis-py may take a cancellation for the timeout of its look at an
+    idle connection. Such a worker had handed everything back, and never ended.
+    """
+    while left := {one for one in tasks if not one.done()}:
+        for one in left:
+            one.cancel()
+        await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _drain(engine: Engine, stop: Stop, grace_seconds: float) -> None:

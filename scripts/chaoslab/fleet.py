@@ -67,7 +67,8 @@ class Worker:
         deadline = time.monotonic() + seconds
         while (code := self.code) is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"worker {self.pid} has not ended within {seconds:g} s")
+                said = self.log[-600:]
+                raise TimeoutError(f"worker {self.pid} not ended in {seconds:g} s: {said}")
             await asyncio.sleep(POLL_SECONDS)
         return code
 
