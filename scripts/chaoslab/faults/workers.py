@@ -14,9 +14,12 @@ from chaoslab.proxy import Proxy
 
 async def _kill_while_running(lab: Lab, jobs: int = 40) -> None:
     doomed, heir = await _two(lab, "--concurrency", "20")
-    ids = await lab.enqueue("nap", jobs, seconds=0.6)
-    await lab.wait_entries("start", jobs // 2)
-    assert ids
+    await lab.enqueue("nap", jobs, seconds=0.6)
+
+    async def at_work() -> bool:
+        return sum(one.worker == doomed.pid for one in lab.entries("start")) >= jobs // 4
+
+    await lab.wait(at_work, "jobs on the worker that is to die")
     at = doomed.send(signal.SIGKILL)
     await doomed.wait()
     await lab.wait_recorded(jobs, 30)
