@@ -256,13 +256,16 @@ class Soak:
                     self._put(f"{name}: descriptors", process.num_fds())
                     self._put(f"{name}: threads", process.num_threads())
             with contextlib.suppress(*AWAY, psutil.Error):
+                if not self._lab.server.is_running:
+                    continue
                 info = await self._lab.client.info("memory")
                 self._put("server: memory used, MiB", info["used_memory"] / 2**20)
                 # What runs that are followed have is theirs; what is beyond grows without a reason.
                 count = await self._lab.client.dbsize()
                 self._put("server: keys", count)
-                server = psutil.Process(self._lab.server.pid)
-                self._put("server: descriptors", server.num_fds())
+                if self._lab.server.is_running:  # it may have been stopped meanwhile
+                    server = psutil.Process(self._lab.server.pid)
+                    self._put("server: descriptors", server.num_fds())
 
     def _put(self, name: str, value: float) -> None:
         self._samples.setdefault(name, []).append((self._elapsed, value))
