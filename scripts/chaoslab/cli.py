@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sys
 import time
@@ -34,6 +35,8 @@ def main() -> None:
 
     Exit code 1 when a promise was broken. The seed is printed: the same one makes the same choices.
     """
+    # What our producers say of outages that we make ourselves.
+    logging.getLogger("twolane").setLevel(logging.ERROR)
 
 
 def _seed_option(command: Callable[..., None]) -> Callable[..., None]:
