@@ -140,6 +140,7 @@ class Subscription(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._connection: Any = None
         self._reader = hiredis.Reader(protocolError=errors.InvalidResponse, replyError=reply_error)
+        self.heard = 0  # how often something came
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -160,11 +161,19 @@ class Subscription(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def wait_lost(self) -> None:
-        """Wait until the connection is lost, which is raised."""
-        await self._lost
+    async def wait_lost(self, seconds: float | None = None) -> None:
+        """Wait for so long; that the connection is lost is raised."""
+        await asyncio.wait([self._lost], timeout=seconds)
+        if self._lost.done():
+            self._lost.result()
+
+    def ask(self) -> None:
+        """Have the server answer, to see whether the connection lives: ``heard`` grows then."""
+        assert self._transport is not None, "asked only while it is open"
+        self._transport.write(pack(("PING",)))
 
     def data_received(self, data: bytes) -> None:
+        self.heard += 1
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:

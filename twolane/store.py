@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,6 +22,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from twolane import keys
 from twolane.channel import Channel, Command, Reply, pack
+from twolane.patience import patiently
 
 # One script call for 500 jobs takes the server 2 ms, and fits a socket's buffer whole.
 ENQUEUE_BATCH: Final = 500
@@ -219,21 +222,23 @@ class Store:
         """Open a run, put its jobs into their queues and seal it: one call for up to 500 jobs.
 
         Returns None where a run of that name exists; nothing was done then. The next jobs are
-        made ready while the server takes the last ones.
+        made ready while the server takes the last ones. An outage is waited out for a minute at
+        each call, which is sent again then and done once.
         """
         created_ms = accepted = 0
+        maker, calls = secrets.token_hex(8), itertools.count()
         under_way: asyncio.Task[int] | None = None
 
         async def put(order: RunOrder, batch: list[NewJob], given: Arguments) -> int:
             nonlocal created_ms
-            at_ms, *refused = await self._call(ENQUEUE, *given)
+            at_ms, *refused = await self._patiently(given)
             if order in ("open", "both"):
                 created_ms = at_ms
             return len(batch) - len(refused)
 
         try:
             for order, queue, batch in _in_order(jobs):
-                given = _enqueuing(queue, batch, run, order, kind)
+                given = _enqueuing(queue, batch, run, order, kind, f"{maker}:{next(calls)}")
                 if under_way is not None:
                     accepted += await under_way
                     if created_ms < 0:
@@ -249,12 +254,17 @@ class Store:
 
     async def open_run(self, run: str, kind: str) -> int | None:
         """Make a run without jobs; returns as :meth:`enqueue_run` does."""
-        reply = await self._call(ENQUEUE, *_enqueuing(keys.IO_QUEUE, (), run, "open", kind))
+        call = secrets.token_hex(8)
+        reply = await self._patiently(_enqueuing(keys.IO_QUEUE, (), run, "open", kind, call))
         return None if reply[0] == -1 else int(reply[0])
 
     async def seal_run(self, run: str) -> None:
         """Say that nothing more will be enqueued for a run; one that is gone stays gone."""
-        await self._call(ENQUEUE, *_enqueuing(keys.IO_QUEUE, (), run, "seal"))
+        await self._patiently(_enqueuing(keys.IO_QUEUE, (), run, "seal"))
+
+    async def _patiently(self, given: Arguments) -> Reply:
+        """Enqueue by a call that may be sent again."""
+        return await patiently(lambda: self._call(ENQUEUE, *given), "enqueueing")
 
     async def claim(self, queue: str, fence: str, count: int, lease_ms: int) -> Claim:
         """Take up to ``count`` due jobs (at most 1,000) under a lease of ``lease_ms``.
@@ -392,9 +402,14 @@ def _in_order(
 
 
 def _enqueuing(
-    queue: str, jobs: Iterable[NewJob], run: str, order: RunOrder = "", kind: str = ""
+    queue: str,
+    jobs: Iterable[NewJob],
+    run: str,
+    order: RunOrder = "",
+    kind: str = "",
+    call: str = "",
 ) -> Arguments:
-    args: list[Any] = [run, RUN_TTL_SECONDS, keys.wake(queue), order, kind]
+    args: list[Any] = [run, RUN_TTL_SECONDS, keys.wake(queue), order, kind, call]
     for one in jobs:
         args += one
     return (queue, keys.counters(queue), keys.run(run) if run else queue, keys.RUNS), args

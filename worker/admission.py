@@ -33,6 +33,14 @@ class Admission:
         """How many tries a job gets in all."""
         return max(self._max_tries, job.retries + 1 if job else 1)
 
+    def is_last_chance(self, attempt: Attempt) -> bool:
+        """Whether workers have died under the job so often that one more ends it.
+
+        Where a job's own retries take it that far, nothing is known of any death.
+        """
+        job = attempt.job
+        return job is not None and attempt.try_ >= self.tries(job) > job.retries + 1
+
     def admit(self, attempt: Attempt, claimed: ClaimedJob) -> None:
         """Fill in what the attempt runs.
 

@@ -13,7 +13,7 @@ import contextlib
 import inspect
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -44,6 +44,17 @@ POLL_SECONDS: Final = 0.5
 # A job whose workers die under it is given up after this many tries, or after its own number of
 # tries where that is higher; arq's default.
 MAX_TRIES: Final = 5
+# How long a job at its last chance goes back to the queue while another one has its own here.
+TRIAL_MS: Final = 250
+
+
+# Arbitrary: a claim of 1,000 jobs with large payloads takes its time to arrive.
+MIN_REPLY_SECONDS: Final = 5.0
+
+
+def reply_seconds(lease_ms: int) -> float:
+    """How long a reply is waited for. A connection can die without a word; then it is an outage."""
+    return max(MIN_REPLY_SECONDS, 1.5 * lease_ms / 1000)
 
 
 class LaneRunner(Protocol):
@@ -59,8 +70,8 @@ class LaneRunner(Protocol):
 class Engine(arq.worker.Worker):
     """A worker of one lane; :meth:`main` runs until :meth:`drain`.
 
-    ``client`` is the broker's client, of which the connections are shared with ``ctx['redis']``
-    (an ``ArqRedis``, so that jobs can enqueue in arq's way).
+    ``client`` is the broker's client. ``ctx['redis']`` (an ``ArqRedis``, so that jobs can enqueue
+    in arq's way) shares its connections, or those of ``jobs_client`` where that is given.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class Engine(arq.worker.Worker):
         ctx: dict[str, Any] | None = None,
         lease_ms: int = LEASE_MS,
         burst: bool = False,
+        jobs_client: Redis | None = None,
     ) -> None:
         super().__init__(
             [
@@ -84,7 +96,7 @@ class Engine(arq.worker.Worker):
             ],
             queue_name=keys.QUEUES[lane],
             redis_pool=arq.connections.ArqRedis(
-                client.connection_pool, wire.dumps, wire.loads, keys.QUEUES[lane]
+                (jobs_client or client).connection_pool, wire.dumps, wire.loads, keys.QUEUES[lane]
             ),
             max_jobs=slots,
             burst=burst,
@@ -100,7 +112,7 @@ class Engine(arq.worker.Worker):
         self.lane = lane
         self.lease_ms = lease_ms
         self.slots = slots
-        self._channel = Channel(client)
+        self._channel = Channel(client, reply_seconds(lease_ms))
         self.store = Store(client, self._channel)
         self.beat = beat
         self.runner: LaneRunner | None = None
@@ -118,6 +130,10 @@ class Engine(arq.worker.Worker):
         # What is claimed and not yet told to be over, for the renewal thread; by fence and id,
         # since an attempt that was lost may be followed here by another one at the same job.
         self._held: dict[str, Attempt] = {}
+        # The one job at its last chance that may run here now: its neighbours in the crashes of
+        # earlier workers must not go down with it once more. They are handed back before it begins.
+        self._on_trial: Attempt | None = None
+        self._handing_back: set[str] = set()
         self._waits, self._runs = Histogram(), Histogram()
         self._claims = 0
         self._asked = 0  # slots for which jobs were asked and no answer came yet
@@ -205,6 +221,7 @@ class Engine(arq.worker.Worker):
                 self.acknowledger.release(one.id, one.fence, one.due_ms)
             else:
                 self._start(one, claim.now_ms)
+        self._begin_trial()
         if len(claim.jobs) == request.limit:
             self._hungry = True
         elif not self._woken:
@@ -242,10 +259,34 @@ class Engine(arq.worker.Worker):
             self._lose(stale)
         self.running[claimed.id] = self._held[claimed.id] = attempt
         self._empty.clear()
+        self._guard(attempt, lambda: self._admit(attempt, claimed))
+
+    def _admit(self, attempt: Attempt, claimed: ClaimedJob) -> None:
         assert self.runner is not None
-        try:
-            self._admission.admit(attempt, claimed)
+        self._admission.admit(attempt, claimed)
+        if not self._admission.is_last_chance(attempt):
             self.runner.start(attempt)
+        elif self._on_trial is None:
+            self._on_trial = attempt  # started when the others are back in the queue
+        else:
+            self._handing_back.add(attempt.id)
+            attempt.verdict, attempt.due_ms = Verdict.RELEASED, self.now_ms() + TRIAL_MS
+            self.finish(attempt, Ended())
+
+    def _begin_trial(self) -> None:
+        """Start the job at its last chance, once all that was handed back for it is back.
+
+        It may end this process with its first step, and what had not been told would not be known.
+        """
+        attempt, runner = self._on_trial, self.runner
+        if attempt is None or attempt.started or self._handing_back or runner is None:
+            return
+        self._guard(attempt, lambda: runner.start(attempt))
+
+    def _guard(self, attempt: Attempt, step: Callable[[], None]) -> None:
+        """Take a step towards an attempt's start; what it raises is the attempt's end."""
+        try:
+            step()
         except JobFailure as error:
             self.finish(attempt, Ended(error=wire.error_record(error), retryable=False))
         except BadArguments as error:
@@ -259,6 +300,8 @@ class Engine(arq.worker.Worker):
             del self.running[attempt.id]
             if not self.running:
                 self._empty.set()
+        if self._on_trial is attempt:
+            self._on_trial = None
         verdict = attempt.verdict
         if verdict is Verdict.LOST:
             self._notice()  # its slot is free
@@ -306,6 +349,9 @@ class Engine(arq.worker.Worker):
             # A later attempt at the same job may have taken the place.
             if job_id not in self.running:
                 self._held.pop(job_id, None)
+        if self._handing_back:
+            self._handing_back.difference_update(ids)
+            self._begin_trial()
 
     def _count_fenced(self, ids: list[str]) -> None:
         self.beat.fenced += len(ids)
@@ -320,10 +366,18 @@ class Engine(arq.worker.Worker):
                 log.warning("lost the lease of job %s; stopping it here", job_id)
                 self._lose(attempt)
 
+    def _stop(self, attempt: Attempt, verdict: Verdict) -> None:
+        assert self.runner is not None
+        if attempt is self._on_trial and not attempt.started:
+            attempt.verdict = verdict
+            self.finish(attempt, Ended())
+        else:
+            self.runner.stop(attempt, verdict)
+
     def _lose(self, attempt: Attempt) -> None:
         assert self.runner is not None
         self._held.pop(attempt.id, None)
-        self.runner.stop(attempt, Verdict.LOST)
+        self._stop(attempt, Verdict.LOST)
 
     async def cancel(self, ids: list[str]) -> None:
         """Cancel those of the jobs that run here; the others are somebody else's."""
@@ -331,7 +385,7 @@ class Engine(arq.worker.Worker):
         for job_id in ids:
             attempt = self.running.get(job_id)
             if attempt is not None:
-                self.runner.stop(attempt, Verdict.CANCELLED)
+                self._stop(attempt, Verdict.CANCELLED)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -359,7 +413,7 @@ class Engine(arq.worker.Worker):
         if self.running:
             log.warning("handing back %d jobs that have not ended", len(self.running))
         for attempt in list(self.running.values()):
-            self.runner.stop(attempt, Verdict.RELEASED)
+            self._stop(attempt, Verdict.RELEASED)
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()

@@ -8,26 +8,28 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from twolane import __version__, broker, keys
+from twolane import __version__, broker, keys, wire
 from twolane.errors import JobDefinitionError
 from twolane.keys import Lane
 from twolane.registry import Registry
 from twolane.store import RENEW
 from worker import health
 from worker.acknowledger import BROKER_AWAY
-from worker.engine import LEASE_MS, Engine, LaneRunner, Retry
+from worker.engine import LEASE_MS, Engine, LaneRunner, Retry, reply_seconds
 from worker.heartbeat import Pulse, identify
 from worker.meter import Gauge
 from worker.waker import Waker
 from worker.watch import Watch
 
 log = logging.getLogger("twolane.worker")
+CANCEL_AGAIN_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -143,15 +145,18 @@ async def _ended(tasks: set[asyncio.Task[Any]]) -> bool:
 
 async def serve(settings: Settings) -> int:
     registry = Registry.load(settings.modules)
-    client = broker.connect(settings.url)
+    client = broker.connect(settings.url, socket_timeout=reply_seconds(settings.lease_ms))
+    # A subscription, and what jobs ask of ``ctx['redis']``, may wait for as long as they like.
+    patient = broker.connect(settings.url)
     try:
         await broker.check(client, settings.url)
-        return await _serve(settings, registry, client)
+        return await _serve(settings, registry, client, patient)
     finally:
         await client.aclose()
+        await patient.aclose()
 
 
-async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
+async def _serve(settings: Settings, registry: Registry, client: Redis, patient: Redis) -> int:
     beat = identify(settings.lane)
     beat.version = __version__
     engine = Engine(
@@ -163,6 +168,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         ctx=dict(settings.context),
         lease_ms=settings.lease_ms,
         burst=settings.burst,
+        jobs_client=patient,
     )
     stop = Stop(engine)
     stop.listen()
@@ -199,7 +205,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis) -> int:
         # Before the first claim: who waits for this worker hears of it whatever its jobs do.
         with contextlib.suppress(*BROKER_AWAY):
             await pulse.send()
-        await _work(settings, engine, stop, Waker(client, queue, heard), pulse)
+        await _work(settings, engine, stop, Waker(patient, queue, heard), pulse)
     finally:
         watch.close()
         await engine.aclose()
@@ -223,8 +229,19 @@ async def _work(settings: Settings, engine: Engine, stop: Stop, waker: Waker, pu
         beside = [background.create_task(one) for one in (*running, waker.run(), pulse.run())]
         await engine.main()
         await _drain(engine, stop, settings.grace_seconds)
-        for task in beside:
-            task.cancel()
+        await end_all(beside)
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not always enough: redis-py may take a cancellation for the timeout of its look at an
+    idle connection. Such a worker had handed everything back, and never ended.
+    """
+    while left := {one for one in tasks if not one.done()}:
+        for one in left:
+            one.cancel()
+        await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _drain(engine: Engine, stop: Stop, grace_seconds: float) -> None:
@@ -252,6 +269,7 @@ async def _lane(
         settings.modules,
         max_memory_bytes=settings.max_memory_bytes,
         max_jobs_per_process=settings.max_jobs_per_process,
+        max_result_bytes=wire.MAX_RESULT_BYTES,
     )
     await pool.start()
     return CpuLane(pool, engine.finish), None

@@ -148,5 +148,11 @@ class Project:
         return self.valkey("--scan", "--pattern", "arq:in-progress:*").split()
 
     def passwords(self) -> Iterator[str]:
-        for name in ("valkey", "postgres"):
-            yield self.compose("exec", "-T", "valkey", "cat", f"/run/passwords/{name}").out
+        """Valkey's owner's, PostgreSQL's, then those that workers and producers have."""
+        for service, name in (("valkey", "valkey"), ("postgres", "postgres")):
+            yield self.compose("exec", "-T", service, "cat", f"/run/passwords/{name}").out
+        yield self.compose("exec", "-T", "io-worker", "cat", "/run/passwords/valkey").out
+        yield self.compose(
+            "run", "--rm", "--no-TTY", "--no-deps", "--entrypoint", "cat", "producer",
+            "/run/passwords/valkey",
+        ).out  # fmt: skip

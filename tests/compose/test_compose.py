@@ -18,6 +18,11 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 # π(n), OEIS A006880; the counts take some 4 s and 40 s of one core.
 PRIMES = {1_000_000_000: 50_847_534, 10_000_000_000: 455_052_511}
 CHUNKS, QUERIES = 250, 200
+# An entry of a run's stream holds several outcomes.
+OUTCOMES = (
+    "local count = 0 for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', '+')) do "
+    "count = count + #entry[2] / 2 end return count"
+)
 OF_A_FREEZE = 20  # seconds until three probes 5 s apart have seen a file that is 5 s old
 
 
@@ -49,7 +54,7 @@ def check_every_job_once(project: Project, name: str, jobs: int, before: int) ->
     assert (shown["run"]["total"], shown["run"]["done"]) == (jobs, jobs)
     assert sorted(one["id"] for one in outcomes) == [f"{name}-{n:07d}" for n in range(jobs)]
     assert Counter(one["status"] for one in outcomes) == {"done": jobs}
-    assert int(project.valkey("XLEN", f"twolane:run:{name}:outcomes")) == jobs
+    assert int(project.valkey("EVAL", OUTCOMES, "1", f"twolane:run:{name}:outcomes")) == jobs
     assert project.done() - before == jobs
     assert project.leased() == []
     assert [project.valkey("ZCARD", queue) for queue in ("arq:queue", "arq:queue:cpu")] == ["0"] * 2
@@ -159,6 +164,33 @@ def test_no_password_is_shown(project: Project) -> None:
     for password in project.passwords():
         assert len(password) > 10
         assert password not in shown
+
+
+def test_each_service_has_its_own_user_and_the_passwords_of_its_work_alone(
+    project: Project,
+) -> None:
+    def user(service: str) -> str:
+        probe = "import asyncio, os; from twolane import broker\n" \
+            "async def main():\n" \
+            "    client = broker.connect(broker.resolve(None))\n" \
+            "    try: print(await client.execute_command('CONFIG', 'GET', 'dir'))\n" \
+            "    except Exception as error: print(error)\n" \
+            "    print(sorted(os.listdir('/run/passwords')))\n" \
+            "asyncio.run(main())"  # fmt: skip
+        return project.compose(
+            "run", "--rm", "--no-TTY", "--no-deps", "--entrypoint", "python", service, "-c", probe
+        ).out
+
+    worker, producer = user("io-worker"), user("producer")
+    users = project.valkey("ACL", "LIST")
+
+    assert "User worker has no permissions to run the 'config|get' command" in worker
+    assert "User producer has no permissions to run the 'config|get' command" in producer
+    assert worker.splitlines()[-1] == "['postgres', 'valkey']"
+    assert producer.splitlines()[-1] == "['valkey']"
+    assert {line.split()[1] for line in users.splitlines()} == {
+        "default", "producer", "worker", "dashboard",
+    }  # fmt: skip
 
 
 def test_a_wrong_password_is_one_line_and_exit_code_3(project: Project) -> None:

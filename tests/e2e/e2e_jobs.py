@@ -89,7 +89,17 @@ async def exit_python_from_a_task() -> None:
     await asyncio.create_task(leave())
 
 
+@job
+async def many_zeros(size: int) -> bytes:
+    return bytes(size)
+
+
 # -- CPU lane --
+
+
+@job
+def many_zeros_computed(size: int) -> bytes:
+    return bytes(size)
 
 
 @job

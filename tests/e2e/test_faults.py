@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from tests.conftest import wait_until
 from tests.e2e.conftest import Start, WorkerProcess, alive, wait_noted
 from tests.worker.hosting import enqueue, outcomes, recorded
+from tests.worker.test_waker import Silencer
 from twolane import fleet, keys, runs
 from twolane.broker import connect
 from twolane.embedded import Embedded
@@ -289,3 +290,23 @@ async def test_an_outcome_reached_during_an_outage_is_recorded_after_it(
     assert one.result == f"try 1 by {worker.pid}"
     await assert_each_recorded_once(client, run, 1)
     await client.aclose()
+
+
+@pytest.mark.slow
+async def test_a_worker_whose_connections_fall_silent_opens_others(
+    broker: str, client: Redis, registry: Registry, start: Start, tmp_path: Path
+) -> None:
+    # Its claim was waited for until TCP itself gave up, and for good behind what answers for it.
+    silencer = Silencer(broker.removeprefix("unix://"))
+    async with silencer.running(f"{tmp_path}/s"):
+        worker = start("io", url=f"unix://{tmp_path}/s")
+        await worker.heartbeat(client)
+        first = await enqueue(client, registry, "nap", {"seconds": 0.0})
+        await outcomes(client, first)
+
+        silencer.swallow()
+        (one,) = await outcomes(client, await enqueue(client, registry, "nap", {"seconds": 0.0}))
+
+        assert one.result == worker.pid
+        worker.send(signal.SIGTERM)
+        assert await worker.wait() == 0

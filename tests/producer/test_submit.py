@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import redis.exceptions
 from redis.asyncio import Redis
 
 from producer import submit as submitting
 from producer.submit import Call, Caller, submit
-from tests.producer.making import claim
-from twolane import keys, runs, wire
+from tests.producer.making import claim, settle, succeeded
+from twolane import keys, patience, runs, wire
 from twolane.channel import Channel
 from twolane.errors import (
     BadArguments,
@@ -21,6 +22,7 @@ from twolane.errors import (
     UsageError,
 )
 from twolane.registry import SHIPPED_JOBS, Registry, job
+from twolane.store import ENQUEUE_BATCH, Store
 
 BEYOND_64_BITS = 2**70
 
@@ -189,3 +191,94 @@ def test_text_of_a_command_line_is_read_as_the_signature_asks(caller: Caller) ->
     call = caller.call("count_primes", {"low": "0", "high": "1_000"}, from_text=True)
 
     assert call.kwargs == {"low": 0, "high": 1000}
+
+
+# -- Outages: what was sent may have been done, and is asked for again --
+
+
+def lose_replies(monkeypatch: pytest.MonkeyPatch, number: int, after: Any = None) -> list[int]:
+    """Have a call to the broker do its work, and then fail as if its connection had been cut."""
+    work = Store._call
+    calls: list[int] = []
+
+    async def cut(self: Store, *args: Any) -> Any:
+        answer = await work(self, *args)
+        calls.append(len(calls))
+        if len(calls) == number:
+            if after is not None:
+                await after()
+            raise redis.exceptions.ConnectionError("cut")
+        return answer
+
+    monkeypatch.setattr(Store, "_call", cut)
+    return calls
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("name", ["given", None])
+async def test_a_lost_reply_leaves_one_whole_run(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch, number: int, name: str | None
+) -> None:
+    calls = lose_replies(monkeypatch, number)
+
+    run = await submit(client, [caller.call("take", {})] * 2_500, "test", name)
+
+    assert len(calls) == -(-2_500 // ENQUEUE_BATCH) + 1  # one of the batches twice
+    assert (run.total, run.sealed) == (2_500, True)
+    found = await runs.get(client, run.name)
+    assert (found.total, found.sealed, found.created_ms) == (2_500, True, run.created_ms)
+    assert await queued(client, "io") == [runs.job_id(run.name, n) for n in range(2_500)]
+    assert [one.name for one in await runs.latest(client, 10)] == [run.name]
+
+
+async def test_a_name_taken_by_somebody_else_is_refused_after_a_lost_reply_too(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await runs.create(client, "other", "taken")
+    lose_replies(monkeypatch, 1)
+
+    with pytest.raises(UsageError, match="exists"):
+        await submit(client, [caller.call("take", {})], "test", "taken")
+
+    assert await queued(client, "io") == []
+
+
+async def test_jobs_that_ran_before_the_reply_was_lost_do_not_run_again(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nobody keeps their results, so that their ids are unknown when they are enqueued again.
+    async def all_run() -> None:
+        await settle(client, await claim(client), succeeded(), keep_ms=0)
+
+    lose_replies(monkeypatch, 1, all_run)
+
+    run = await submit(client, [caller.call("take", {})] * 3, "test")
+
+    found = await runs.get(client, run.name)
+    assert (found.total, found.done) == (3, 3)
+    assert await queued(client, "io") == []
+
+
+async def test_a_producer_does_not_wait_for_ever(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> None:
+        raise redis.exceptions.ConnectionError("away")
+
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(Store, "_call", away)
+
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await submit(client, [caller.call("take", {})], "test")
+
+
+async def test_a_refusal_is_told_at_once(
+    client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise redis.exceptions.AuthenticationError("who are you?")
+
+    monkeypatch.setattr(Store, "_call", refuse)
+
+    with pytest.raises(redis.exceptions.AuthenticationError):
+        await submit(client, [caller.call("take", {})], "test")

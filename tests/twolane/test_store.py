@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from arq.jobs import Job as ArqJob
 from arq.jobs import JobStatus
 from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from twolane import keys, wire
 from twolane.broker import connect
@@ -1441,3 +1442,51 @@ async def test_an_abort_from_arqs_client_reaches_the_claim(valkey_place: Place) 
     claim = await place.claim()
 
     assert [one.abort for one in claim.jobs] == [True]
+
+
+# --- a full server
+
+
+@pytest.fixture
+async def full(valkey_place: Place) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Fills the server: from then on it takes nothing that needs memory."""
+    client = valkey_place.client
+
+    async def fill() -> None:
+        used = (await client.info("memory"))["used_memory"]
+        await client.config_set("maxmemory", used - 1)
+
+    yield fill
+    await client.config_set("maxmemory", 0)
+
+
+async def test_a_full_server_takes_no_new_jobs(
+    valkey_place: Place, full: Callable[[], Awaitable[None]]
+) -> None:
+    await full()
+
+    with pytest.raises(OutOfMemoryError):
+        await valkey_place.enqueue("a")
+
+    assert await valkey_place.waiting() == []
+
+
+async def test_on_a_full_server_what_waits_and_runs_comes_to_its_end(
+    valkey_place: Place, full: Callable[[], Awaitable[None]]
+) -> None:
+    # Nothing could be recorded, and so no memory was ever given back.
+    place = valkey_place
+    running = {one: (await place.running(one))[0] for one in "abcd"}
+    await place.enqueue("e")
+    await full()
+
+    (waiting,) = (await place.claim()).jobs
+    assert waiting.id == "e"
+    assert await place.store.renew(QUEUE, [("a", running["a"].fence)], HOUR_MS) == []
+    assert await place.settle([running["a"]]) == []
+    assert await place.settle([running["a"]]) == ["a"]  # a refusal alone is counted as well
+    assert await place.settle([running["b"]], kind="failed") == []
+    assert await place.store.retry(QUEUE, [("c", running["c"].fence, 0)]) == []
+    assert await place.store.release(QUEUE, [("d", running["d"].fence, 0)]) == []
+    assert await place.store.cancel(QUEUE, [Cancellation("e", b"cancelled")]) == (0, 1)
+    assert await place.store.cancel(QUEUE, [Cancellation("c", b"cancelled")]) == (1, 0)

@@ -25,12 +25,18 @@ from redis.asyncio import Redis
 
 from twolane import keys, runs
 from twolane.broker import connect
+from twolane.states import TABLE, State
 from twolane.store import Cancellation, Kind, NewJob, Settlement, Store
 
 QUEUE = keys.IO_QUEUE
 HOUR_MS = 3_600_000
 RUNS = ("r1", "r2")
 IDS = tuple("abcd")
+
+# What the table of states allows in one step; the model does not tell done from cancelled.
+CHANGES = {
+    (row.state, State.DONE if row.next is State.CANCELLED else row.next) for row in TABLE
+} | {(state, state) for state in State}
 
 T = TypeVar("T")
 some_ids = st.lists(st.sampled_from(IDS), min_size=1, max_size=4)
@@ -111,6 +117,7 @@ class Machine(RuleBasedStateMachine):
         self.totals = Totals()
         self.attempts: list[Attempt] = []
         self.claims = 0
+        self.states = dict.fromkeys(IDS, State.UNKNOWN)
         self.do(self.client.flushall())
         for run in RUNS:
             self.do(runs.create(self.client, "test", run))
@@ -361,6 +368,16 @@ class Machine(RuleBasedStateMachine):
             assert bool(result) == model.result, one
             assert (died is not None) == (model.letter is not None), one
             assert letter == (model.letter[0].encode() if model.letter else None), one
+
+            if score is None:
+                state = State.DEAD if letter else State.DONE if result else State.UNKNOWN
+            elif fence is None:
+                state = State.WAITING if model.due else State.SCHEDULED
+            else:
+                state = State.RUNNING if abort is None else State.ABORTING
+            # A new life beside an old dead letter goes its own way.
+            before, self.states[one] = self.states[one], state
+            assert letter or (before, state) in CHANGES, (one, before, state)
 
         counters = {name.decode(): int(value) for name, value in raw_counters.items()}
         assert counters == self.totals.counters

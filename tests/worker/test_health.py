@@ -17,11 +17,13 @@ from redis.asyncio import Redis
 
 from tests.conftest import wait_until
 from tests.e2e.conftest import ROOT, Start, start
-from tests.worker.hosting import HostedWorker, hosted, registry_of
+from tests.worker.hosting import HostedWorker, enqueue, hosted, outcomes, registry_of
+from tests.worker.test_waker import Silencer
 from twolane import fleet, job, keys
 from twolane.broker import connect
 from twolane.embedded import Embedded
 from twolane.fleet import KEEP_MS
+from twolane.registry import Registry
 from worker import health
 from worker.health import MAX_AGE_SECONDS, check
 
@@ -54,6 +56,10 @@ def probe(file: Path) -> tuple[int, str]:
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout + done.stderr
+
+
+def seconds_old(file: Path) -> float:
+    return time.time() - file.stat().st_mtime
 
 
 def age(file: Path, seconds: float) -> None:
@@ -159,6 +165,53 @@ async def test_it_grows_old_while_the_broker_is_away(file: Path) -> None:
     finally:
         await client.aclose()
         await asyncio.to_thread(server.stop)
+
+
+@pytest.mark.slow
+async def test_it_grows_old_while_a_job_holds_the_event_loop(
+    start: Start, client: Redis, file: Path
+) -> None:
+    # The renewing thread beats for a held loop, which is not dead to the fleet; it is not well.
+    worker = start("io", "--health-file", str(file))
+    await worker.heartbeat(client)
+    await wait_until(truth(file.exists), "the file")
+    registry = Registry.load(["tests.e2e.e2e_jobs"])
+    run = await enqueue(client, registry, "block_the_loop", {"seconds": 4.0})
+
+    async def beats_for_it() -> int:
+        beats = await fleet.workers(client)
+        return max((beat.at_ms for beat in beats if beat.blocked_by), default=0)
+
+    first = await wait_until(beats_for_it, "a heartbeat that names who holds the loop")
+    age(file, 1_000)
+
+    async def beats_again() -> bool:
+        return await beats_for_it() > first
+
+    await wait_until(beats_again, "another one")
+    assert probe(file)[0] == 1
+    await outcomes(client, run)
+    await wait_touched(file)
+
+
+@pytest.mark.slow
+async def test_it_grows_old_while_the_connection_is_silent(
+    start: Start, client: Redis, broker: str, file: Path, tmp_path: Path
+) -> None:
+    silencer = Silencer(broker.removeprefix("unix://"))
+    async with silencer.running(f"{tmp_path}/s"):
+        worker = start("io", "--health-file", str(file), url=f"unix://{tmp_path}/s")
+        await worker.heartbeat(client)
+        await wait_until(truth(file.exists), "the file")
+
+        silencer.swallow()
+        # Said when a heartbeat has not been answered for 5 s; no other one came between.
+        await worker.wait_logged("broker away while sending heartbeats")
+        assert seconds_old(file) > 4.5
+        await wait_touched(file)
+
+        worker.send(signal.SIGTERM)
+        assert await worker.wait() == 0
 
 
 # -- A worker's end, as the fleet sees it --

@@ -56,3 +56,17 @@ async def test_a_helper_that_ended_is_no_error(client: Redis) -> None:
     await Pulse(client, beat, ignore, nothing, helpers=lambda: [ended.pid]).send()
 
     assert beat.memory_bytes > 0
+
+
+async def test_a_full_server_makes_no_worker_unwell(client: Redis) -> None:
+    # It was told to orchestrators as unwell, and killed with jobs that were about to end.
+    sent: list[None] = []
+    pulse = Pulse(client, identify("io"), ignore, nothing, on_sent=lambda: sent.append(None))
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", used - 1)
+    try:
+        await pulse.send()
+    finally:
+        await client.config_set("maxmemory", 0)
+
+    assert sent == [None]

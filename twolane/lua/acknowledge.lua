@@ -8,6 +8,8 @@
 -- Returns the ids that the caller no longer holds: nothing of theirs was changed.
 -- Atomic: the result, the outcome on the stream, the counters and the removal from the queue happen
 -- together, so a result is recorded exactly once. An entry of the stream has up to 32 outcomes.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local held, fenced, gone, ended, obsolete = {}, {}, {}, {}, {}

@@ -6,6 +6,8 @@
 -- Returns {how many were settled, how many were put to their workers}; a job that is neither
 -- waiting nor running is passed over.
 -- Atomic: a job cannot start between the look and the removal.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local settled, asked = 0, 0

@@ -6,6 +6,8 @@
 -- expired), try (1 for the first), the time it was due in ms, '1' where its abort was asked for}.
 -- Atomic: no two claims take the same job; a claimed job is due again when its lease ends, unless
 -- it is renewed.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = now + ARGV[2]

@@ -6,14 +6,19 @@
 -- ARGV  1 run name, '' for none   2 the run's time to live, s   3 wake channel
 --       4 what to do with the run besides counting: '' nothing, 'open' make it, 'seal' say that nothing
 --       more comes, 'both'   5 its kind, for opening
+--       6 what tells this call from all others of the run, '' where it is sent only once
 --       then for each job: id, payload, delay in ms, time to live of the payload in ms ('0': none)
 -- Returns {now in ms, or -1 where the run to open exists and nothing was done; then the ids that were
 -- refused: waiting, running or with a result kept already}.
 -- Atomic: a payload and its place in the queue appear together; the run's total counts what was
--- accepted, so sending the same call again after a lost reply changes nothing.
+-- accepted, so sending the same call again after a lost reply changes nothing. Ids alone would not tell
+-- that for jobs that are over and whose results nobody keeps: the run knows its last call.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local answer, run, order = {now}, ARGV[1], ARGV[4]
+local answer, run, order, call = {now}, ARGV[1], ARGV[4], ARGV[6]
+if call ~= '' and redis.call('HGET', KEYS[3], 'call') == call then
+  return {tonumber(redis.call('HGET', KEYS[3], 'created_ms'))}
+end
 if order == 'open' or order == 'both' then
   if redis.call('HSETNX', KEYS[3], 'created_ms', now) == 0 then return {-1} end
   redis.call('HSET', KEYS[3], 'kind', ARGV[5])
@@ -21,17 +26,18 @@ if order == 'open' or order == 'both' then
   -- The list forgets what has expired itself.
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[2] * 1000)
 end
+if call ~= '' then redis.call('HSET', KEYS[3], 'call', call) end
 local known = {}
-for i = 6, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   known[#known + 1] = 'arq:job:' .. ARGV[i]
   known[#known + 1] = 'arq:result:' .. ARGV[i]
 end
 local all_new = #known == 0 or redis.call('EXISTS', unpack(known)) == 0
 local places, payloads, seen, accepted = {}, {}, {}, 0
-for i = 6, #ARGV, 4 do
+for i = 7, #ARGV, 4 do
   local id = ARGV[i]
-  local key = known[(i - 6) / 2 + 1]
-  if seen[id] or not all_new and redis.call('EXISTS', key, known[(i - 6) / 2 + 2]) > 0 then
+  local key = known[(i - 7) / 2 + 1]
+  if seen[id] or not all_new and redis.call('EXISTS', key, known[(i - 7) / 2 + 2]) > 0 then
     answer[#answer + 1] = id
   else
     seen[id] = true

@@ -4,6 +4,8 @@
 -- ARGV  1 wake channel   then for each job: id, fence, the time it was due in ms
 -- Returns the ids that the caller no longer holds: nothing of theirs was changed.
 -- Atomic: the lease ends, the try is given back and the old place in the queue returns together.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local fenced, count = {}, 0
 for i = 2, #ARGV, 3 do
   local id = ARGV[i]

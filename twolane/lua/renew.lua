@@ -4,6 +4,8 @@
 -- ARGV  1 lease, ms   then for each job: id, fence
 -- Returns the ids that the caller no longer holds.
 -- Atomic: the lease and the job's place in the queue move together.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local lease_end = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1]
 local lost = {}

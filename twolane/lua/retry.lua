@@ -5,6 +5,8 @@
 -- Returns the ids that the caller no longer holds: nothing of theirs was changed.
 -- Atomic: the lease ends and the job's place in the queue moves together. A job whose abort was
 -- asked for meanwhile comes back at once, to be settled as cancelled.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local fenced, count = {}, 0

@@ -1,0 +1,6 @@
+"""`python -m chaoslab`."""
+
+from chaoslab.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="scripts/chaos")

@@ -1,0 +1,62 @@
+"""The list of faults: what each one does, and what is promised under it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from chaoslab.lab import Lab
+
+Area = Literal["workers", "pool", "Valkey", "jobs", "fleet"]
+AREAS: Final = ("workers", "pool", "valkey", "jobs", "fleet")  # the modules, in this order
+Inject = Callable[["Lab"], Awaitable[None]]
+ALL: Final[dict[str, Fault]] = {}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the table.
+
+    ``deadline`` is how many seconds the jobs have to settle after the injection, ``limit`` how many
+    it may take in all. ``recovery`` is the promised 99th percentile of the recovery, s. ``heavy``
+    ones run alone. ``needs`` names a program, and the Debian package that has it.
+    """
+
+    name: str
+    area: Area
+    what: str
+    promise: str
+    inject: Inject
+    deadline: float = 20.0
+    limit: float = 60.0
+    lease: str = "1s"
+    recovery: float | None = None
+    fsync: str | None = None
+    settings: dict[str, str] = field(default_factory=dict)
+    heavy: bool = False
+    needs: str = ""
+    keeps_promise: bool = True
+    may_trace: bool = False
+
+
+def fault(
+    name: str, area: Area, what: str, promise: str, **rest: Any
+) -> Callable[[Inject], Inject]:
+    """Put a function that injects a fault on the list."""
+
+    def add(inject: Inject) -> Inject:
+        assert name not in ALL, f"two faults are named {name}"
+        ALL[name] = Fault(name, area, what, promise, inject, **rest)
+        return inject
+
+    return add
+
+
+def load() -> dict[str, Fault]:
+    """All faults, in the order of their areas."""
+    for area in AREAS:
+        importlib.import_module(f"chaoslab.faults.{area}")
+    return ALL

@@ -1,0 +1,169 @@
+"""Worker processes of a fault, each with its own log."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from chaoslab import ledger
+from chaoslab.places import ROOT, SCRIPTS, die_with_parent
+
+READY_SECONDS: Final = 30.0
+POLL_SECONDS: Final = 0.02
+FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+class Worker:
+    """``python -m worker LANE``; it ends with the harness."""
+
+    def __init__(
+        self, lane: str, options: Sequence[str], url: str, log: Path, environ: dict[str, str]
+    ) -> None:
+        self._log = log
+        self.lane = lane
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "worker", lane, *options],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT,
+                env={**environ, "TWOLANE_BROKER": url}, start_new_session=True,
+                preexec_fn=die_with_parent,
+            )  # fmt: skip
+        self.pid = self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def send(self, number: signal.Signals) -> float:
+        """Send a signal; returns the monotonic time of it, s."""
+        self._process.send_signal(number)
+        return time.monotonic()
+
+    def family(self) -> list[psutil.Process]:
+        """The processes that it has started, and theirs."""
+        try:
+            return psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    async def wait(self, seconds: float = 30.0) -> int:
+        """Wait for its end; its exit code."""
+        deadline = time.monotonic() + seconds
+        while (code := self.code) is None:
+            if time.monotonic() > deadline:
+                said = self.log[-600:]
+                raise TimeoutError(f"worker {self.pid} not ended in {seconds:g} s: {said}")
+            await asyncio.sleep(POLL_SECONDS)
+        return code
+
+    async def wait_logged(self, pattern: str, seconds: float = READY_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.log):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"worker {self.pid} never said {pattern!r}: {self.log[-800:]}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    def end(self) -> None:
+        """Kill it and all that it has started."""
+        family = self.family()
+        if self.code is None:
+            self._process.kill()
+        for one in family:
+            with contextlib.suppress(psutil.Error):
+                one.kill()  # psutil compares start times: never another process of that number
+        self._process.wait()
+
+
+class Fleet:
+    """The workers of one fault, on the broker ``url`` unless another one is named."""
+
+    def __init__(self, directory: Path, url: str, book: Path, lease: str = "1s") -> None:
+        self._directory = directory
+        self._url = url
+        self._lease = lease
+        self._environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("TWOLANE_")
+        } | {"PYTHONPATH": f"{SCRIPTS}:{ROOT}", ledger.VARIABLE: str(book)}  # fmt: skip
+        self.workers: list[Worker] = []
+
+    def launch(
+        self,
+        lane: str,
+        *options: str,
+        url: str | None = None,
+        modules: Iterable[str] = ("chaoslab.jobs",),
+        environ: dict[str, str] | None = None,
+    ) -> Worker:
+        """Start a worker; returns before it is ready."""
+        given = list(options)
+        if "--lease" not in given:
+            given += ["--lease", self._lease]
+        if lane == "cpu" and "--processes" not in given:
+            given += ["--processes", "2"]
+        for module in modules:
+            given += ["--jobs", module]
+        log = self._directory / f"worker-{len(self.workers)}.log"
+        worker = Worker(lane, given, url or self._url, log, self._environ | (environ or {}))
+        self.workers.append(worker)
+        return worker
+
+    async def start(self, lane: str, *options: str, **rest: object) -> Worker:
+        """Start a worker; returns when it claims jobs."""
+        worker = self.launch(lane, *options, **rest)  # type: ignore[arg-type]
+        await ready(worker)
+        return worker
+
+    def living(self) -> list[Worker]:
+        return [one for one in self.workers if one.code is None]
+
+    async def stop(self, seconds: float = 30.0) -> list[int]:
+        """SIGTERM to all that live, and wait; their exit codes."""
+        living = self.living()
+        for one in living:
+            one.send(signal.SIGCONT)
+            one.send(signal.SIGTERM)
+        return [await one.wait(seconds) for one in living]
+
+    def end(self) -> None:
+        for one in self.workers:
+            one.end()
+
+    def lost_leases(self) -> int:
+        """How many attempts the workers themselves stopped because their leases were gone."""
+        return sum(one.log.count("lost the lease of job") for one in self.workers)
+
+
+async def ready(*workers: Worker) -> None:
+    for one in workers:
+        await one.wait_logged(r"\d+ slots, \d+ jobs known")
+
+
+def faketime(clock: Path) -> dict[str, str] | None:
+    """The environment of a process whose wall clock is what the file ``clock`` says.
+
+    None where libfaketime is not installed (Debian: ``apt-get install faketime``).
+    """
+    if not FAKETIME.exists():
+        return None
+    return {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

@@ -1,0 +1,27 @@
+"""Where the harness finds the project, and how its child processes end with it."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+SCRIPTS: Final = ROOT / "scripts"
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the harness ends, however it ends; Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

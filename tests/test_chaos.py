@@ -1,0 +1,340 @@
+"""The chaos harness: that its judge condemns what it should, and that its parts do as they say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis.exceptions
+
+from twolane import outcome, wire
+from twolane.broker import connect
+from twolane.outcome import Outcome
+from twolane.store import NewJob, Store
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "scripts"
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(scope="module")
+def chaos() -> Iterator[SimpleNamespace]:
+    """The harness's modules; `scripts` is no package of the project."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        from chaoslab import catalog, cli, docs, judge, lab, ledger, proxy, slopes, table, valkey
+
+        catalog.load()
+        yield SimpleNamespace(
+            catalog=catalog,
+            cli=cli,
+            docs=docs,
+            judge=judge,
+            lab=lab,
+            ledger=ledger,
+            proxy=proxy,
+            slopes=slopes,
+            table=table,
+            valkey=valkey,
+        )
+    finally:
+        sys.path.remove(str(SCRIPTS))
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chaoslab", *arguments],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{ROOT}"},
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+
+
+# -- The judge: times are seconds of the monotonic clock, which is the wall clock here --
+
+
+def record(chaos: SimpleNamespace, job_id: str, at: float, worker: int = 1, try_: int = 1) -> Any:
+    made = Outcome(
+        try_, "nap", [], {}, 0, True, None, 0, 0, "arq:queue", job_id, worker=f"io-h-{worker}-ab12"
+    )
+    return chaos.judge.Record(int(at * 1000), outcome.decode(outcome.encode(made)[0]))
+
+
+def line(
+    chaos: SimpleNamespace, kind: str, job_id: str, at: float, worker: int = 1, try_: int = 1
+) -> Any:
+    return chaos.ledger.Entry(kind, job_id, worker, worker, try_, round(at * SECOND))
+
+
+def case(
+    chaos: SimpleNamespace, ids: str, entries: list[Any], records: list[Any], **rest: Any
+) -> Any:
+    return chaos.judge.Case(dict.fromkeys(ids, "done"), entries, records, wall_ns=0, **rest)
+
+
+def test_a_job_that_is_nowhere_is_lost_and_one_in_the_queue_is_unsettled(
+    chaos: SimpleNamespace,
+) -> None:
+    made = case(chaos, "abc", [], [record(chaos, "a", 1)], waiting={"b"})
+
+    assert chaos.judge.lost(made) == ["c"]
+    assert chaos.judge.unsettled(made) == ["b"]
+
+
+def test_a_job_recorded_more_often_than_it_lived_is_told(chaos: SimpleNamespace) -> None:
+    records = [record(chaos, one, 1) for one in "aabbc"]
+    made = case(chaos, "abc", [], records, lives={"b": 2})
+
+    assert chaos.judge.twice(made) == ["a"]
+
+
+def test_an_outcome_of_an_attempt_that_was_replaced_is_stale(chaos: SimpleNamespace) -> None:
+    entries = [line(chaos, "start", "a", 1), line(chaos, "start", "a", 3, worker=2, try_=2)]
+
+    accepted = case(chaos, "a", entries, [record(chaos, "a", 5)])
+    in_order = case(chaos, "a", entries, [record(chaos, "a", 5, worker=2, try_=2)])
+    before = case(chaos, "a", entries, [record(chaos, "a", 2.9)])
+
+    assert chaos.judge.stale(accepted) == ["a"]
+    assert chaos.judge.stale(in_order) == []
+    assert chaos.judge.stale(before) == []
+
+
+def test_an_effect_had_again_is_a_duplicate_run(chaos: SimpleNamespace) -> None:
+    entries = [line(chaos, "effect", one, at) for at, one in enumerate("aaab")]
+
+    assert chaos.judge.duplicates(case(chaos, "ab", entries, [])) == 2
+
+
+def test_another_outcome_than_the_expected_one_is_told(chaos: SimpleNamespace) -> None:
+    made = case(chaos, "a", [], [record(chaos, "a", 1)])
+    made.expected = {"a": "failed JobTimeout"}
+
+    assert chaos.judge.wrong(made) == ["1 jobs done, expected failed JobTimeout"]
+
+
+def test_recovery_counts_from_the_fault_for_what_ran_then(chaos: SimpleNamespace) -> None:
+    entries = [
+        line(chaos, "start", "a", 1), line(chaos, "start", "b", 1), line(chaos, "effect", "b", 2),
+        line(chaos, "start", "a", 4.5, try_=2), line(chaos, "start", "c", 4),
+    ]  # fmt: skip
+
+    assert chaos.judge.recoveries(entries, 3 * SECOND) == [1.5]
+
+
+def test_percentiles_are_values_that_were_seen(chaos: SimpleNamespace) -> None:
+    values = [float(one) for one in range(1, 101)]
+
+    assert chaos.judge.percentile(values, 0.5) == 50
+    assert chaos.judge.percentile(values, 0.99) == 99
+    assert chaos.judge.percentile([7.0], 0.99) == 7
+
+
+# -- The ledger --
+
+
+def test_the_ledger_reads_what_jobs_write(chaos: SimpleNamespace, tmp_path: Path) -> None:
+    book = chaos.ledger.Ledger(tmp_path / "ledger")
+
+    book.acknowledge(["r-1", "r-2"])
+    chaos.ledger.write("start", "r-1", 2, path=str(book.path))
+
+    assert [one.id for one in book.read("acknowledged")] == ["r-1", "r-2"]
+    (start,) = book.read("start")
+    assert (start.id, start.try_) == ("r-1", 2)
+
+
+def test_the_ledger_is_read_on_from_where_it_was_read_to(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    book = chaos.ledger.Ledger(tmp_path / "ledger")
+    book.acknowledge(["a"])
+
+    assert [one.id for one in book.read_new()] == ["a"]
+    chaos.ledger.append(str(book.path), b"acknowledged\tb\t0\t0\t0\t1\nacknowledged\tc")
+    assert [one.id for one in book.read_new()] == ["b"]
+    chaos.ledger.append(str(book.path), b"\t0\t0\t0\t1\n")
+    assert [one.id for one in book.read_new()] == ["c"]
+
+
+# -- The slopes of a soak --
+
+
+def test_a_line_has_its_slope_and_no_interval(chaos: SimpleNamespace) -> None:
+    found = chaos.slopes.slope([0.0, 1800.0, 3600.0], [10.0, 15.0, 20.0])
+
+    assert found.per_hour == pytest.approx(10)
+    assert (found.low, found.high) == pytest.approx((10, 10))
+    assert found.mean == 15
+    assert found.grows
+
+
+def test_noise_about_a_level_does_not_grow(chaos: SimpleNamespace) -> None:
+    times = [float(one) for one in range(3600)]
+    level = [100 + (7 * one % 11) - 5 for one in range(3600)]
+    growing = [value + 20 * one / 3600 for one, value in enumerate(level)]
+
+    assert not chaos.slopes.slope(times, level).grows
+    found = chaos.slopes.slope(times, growing)
+    assert found.grows
+    assert found.low < 20 < found.high
+
+
+def test_neighbours_that_resemble_one_another_widen_the_interval(chaos: SimpleNamespace) -> None:
+    times = [float(one) for one in range(400)]
+    waves = [float(one // 50 % 2) for one in range(400)]  # half a minute up, half a minute down
+    noise = [float(one % 2) for one in range(400)]
+
+    def width(values: list[float]) -> float:
+        found = chaos.slopes.slope(times, values)
+        return float(found.high - found.low)
+
+    assert width(waves) > 3 * width(noise)
+
+
+# -- The proxy --
+
+
+@pytest.mark.parametrize(("where", "arrived"), [("before", 0), ("after", 1)])
+async def test_the_proxy_cuts_a_script_before_or_after_it_ran(
+    chaos: SimpleNamespace, tmp_path: Path, where: str, arrived: int
+) -> None:
+    server = chaos.valkey.Valkey(tmp_path)
+    await server.start()
+    direct = connect(server.tcp_url)
+    try:
+        async with chaos.proxy.Proxy(server.port) as proxy:
+            client = connect(proxy.url)
+            # The server knows the script then, and is not asked for it twice.
+            await Store(direct).enqueue_many("other", [NewJob("other", wire.dumps({}))])
+
+            async def cut() -> bool:
+                return True
+
+            proxy.on("enqueue", where, cut)
+            with pytest.raises(redis.exceptions.ConnectionError):
+                await Store(client).enqueue_many("arq:queue", [NewJob("a-1", wire.dumps({}))])
+            assert await direct.zcard("arq:queue") == arrived
+            assert proxy.cut == 1
+
+            proxy.leave_alone()
+            await Store(client).enqueue_many("arq:queue", [NewJob("a-1", wire.dumps({}))])
+            assert await direct.zcard("arq:queue") == 1
+            await client.aclose()
+    finally:
+        await direct.aclose()
+        await server.remove()
+
+
+async def test_what_the_proxy_swallows_is_never_answered(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    server = chaos.valkey.Valkey(tmp_path)
+    await server.start()
+    try:
+        async with chaos.proxy.Proxy(server.port) as proxy:
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            writer.write(b"PING\r\n")
+            assert await reader.readline() == b"+PONG\r\n"
+
+            assert proxy.swallow() == 1
+            writer.write(b"PING\r\n")
+            other_reader, other = await asyncio.open_connection("127.0.0.1", proxy.port)
+            other.write(b"PING\r\n")
+            assert await other_reader.readline() == b"+PONG\r\n"
+            assert not reader.at_eof()
+            pending = asyncio.ensure_future(reader.readline())
+            await asyncio.sleep(0)
+            assert not pending.done()
+            pending.cancel()
+            for one in (writer, other):
+                one.close()
+    finally:
+        await server.remove()
+
+
+# -- The table and the page --
+
+
+def row(chaos: SimpleNamespace, **fields: Any) -> Any:
+    return chaos.judge.Row("a-fault", "jobs", "what is done", jobs=1000, **fields)
+
+
+def test_the_page_gets_the_table_between_its_markers(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{chaos.docs.BEGIN}\nold\n{chaos.docs.END}\nafter\n")
+
+    chaos.docs.write(page, [row(chaos, recovery_p50=0.5, recovery_p99=1.25)], 100, seed=7)
+
+    text = page.read_text()
+    assert "| `a-fault` | what is done | 1,000 | 0 | 0 | 0 | 0 | 0 | 0.50 / 1.25 s | 0 |" in text
+    assert "--seed 7" in text
+    assert "every promise kept" in text
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+
+
+def test_a_page_without_markers_is_left_alone(chaos: SimpleNamespace, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing of the kind")
+
+    with pytest.raises(ValueError, match="has no lines"):
+        chaos.docs.write(page, [row(chaos)], 1, seed=1)
+
+
+def test_the_list_has_each_fault_with_its_promise(chaos: SimpleNamespace) -> None:
+    done = script("list", "--json")
+
+    listed = {one["name"]: one for one in json.loads(done.stdout)}
+    assert list(listed) == list(chaos.catalog.ALL)
+    assert all(one["promise"] for one in listed.values())
+
+
+def test_an_unknown_fault_is_a_usage_error() -> None:
+    done = script("run", "no-such-fault")
+
+    assert done.returncode == 2
+    assert "scripts/chaos list" in done.stderr
+
+
+# -- One fault, for real, kept and broken --
+
+
+@pytest.mark.slow
+def test_a_kept_promise_is_exit_code_0_and_its_figures_are_those_of_the_run() -> None:
+    done = script("run", "sigkill-before-acknowledgement", "--seed", "3", "--json")
+
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(done.stdout)
+    assert (found["jobs"], found["lost"], found["twice"], found["duplicates"]) == (10, 0, 0, 10)
+    assert 0 < found["recovery_p50"] <= found["recovery_p99"] < 2
+
+
+@pytest.mark.slow
+async def test_a_broken_promise_is_named(chaos: SimpleNamespace) -> None:
+    async def inject(lab: Any) -> None:
+        await lab.fleet.start("io")
+        (first,) = await lab.enqueue("nap", 1, seconds=0.01)
+        await lab.wait_recorded(1)
+        run = first.rpartition("-")[0]
+        ((_, fields),) = await lab.client.xrange(f"twolane:run:{run}:outcomes", count=1)
+        await lab.client.xadd(f"twolane:run:{run}:outcomes", fields)  # once more
+        lab.acknowledged(["never-0000000"])
+
+    fault = chaos.catalog.Fault("broken", "jobs", "what", "none", inject, deadline=0.1)
+    found = await chaos.lab.run(fault, 1)
+
+    assert (found.jobs, found.lost, found.twice) == (2, 1, 1)
+    assert [text.partition(" (")[0] for text in found.broken] == [
+        "1 lost", "1 recorded more than once",
+    ]  # fmt: skip
