@@ -18,7 +18,7 @@ from twolane.commandline import (
 )
 from twolane.keys import Lane
 from twolane.quantities import DURATION, Duration
-from worker.cores import usable_cores
+from twolane.cores import usable_cores
 
 C = TypeVar("C", bound=Callable[..., Any])
 

@@ -20,6 +20,7 @@ SLOW_TO_LOAD = (
     "arq",
     "aiohttp",
     "numpy",
+    "plotext",
     "plotly",
     "redis",
     "rich",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import cores
+from twolane import cores
 
 
 def write(root: Path, files: dict[str, str]) -> tuple[Path, Path]:
