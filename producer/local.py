@@ -11,9 +11,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -77,6 +77,34 @@ async def start(
         env=environ,
         start_new_session=True,
     )
+
+
+class Target(NamedTuple):
+    """The web service that `twolane target` is, on a free port of this machine."""
+
+    url: str
+    pid: int
+
+
+@contextlib.asynccontextmanager
+async def target(latency_seconds: float = 0.05, p99_seconds: float | None = None) -> AsyncIterator[Target]:
+    """Run a web service to fetch from, for as long as the context lasts.
+
+    Raises:
+        TwolaneError: it did not start.
+    """
+    arguments = ["twolane", "target", "--port=0", f"--latency={latency_seconds:f}"]
+    if p99_seconds is not None:
+        arguments.append(f"--p99={p99_seconds:f}")
+    child = Child("target", await start(arguments, pipe=True))
+    try:
+        assert child.process.stdout is not None
+        line = (await child.process.stdout.readline()).decode()
+        if "http" not in line:
+            raise TwolaneError("the web service to fetch from did not start; what it said is above")
+        yield Target(line.split()[-1], child.process.pid)
+    finally:
+        await child.stop(5)
 
 
 class LocalFleet:

@@ -77,7 +77,7 @@ async def submit(
         raise UsageError("nothing to enqueue")
     now_ms = time.time_ns() // 1_000_000
     # A call that is repeated (--count) is one object: it is encoded once.
-    encoded = {id(call): _encode(call, now_ms) for call in _distinct(made)}
+    encoded = {id(call): encode(call, now_ms) for call in _distinct(made)}
     # A connection of its own lets the server take one batch while the next one is made.
     passing = Channel(client) if channel is None and len(made) > ENQUEUE_BATCH else None
     store = Store(client, channel or passing)
@@ -108,7 +108,7 @@ def _numbered(
             yield NewJob(runs.job_id(run, number), encoded[id(call)] + tail)
 
 
-def _encode(call: Call, now_ms: int) -> bytes:
+def encode(call: Call, now_ms: int) -> bytes:
     """A payload but for its last value, the run's name, which is not known yet."""
     payload = wire.dumps(
         {

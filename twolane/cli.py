@@ -14,6 +14,14 @@ from twolane.commandline import one_line_errors
 # name -> (where it is, what help says of it; a test holds the two together)
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("producer.cli.demo:demo", "Everything in one command on this machine."),
+    "compare": (
+        "producer.cli.compare:compare",
+        "The same work one at a time, in threads, on asyncio, in processes, by workers.",
+    ),
+    "scale": (
+        "producer.cli.scale:scale",
+        "Measure how the throughput grows with the workers, and say how many are worth it.",
+    ),
     "up": ("producer.cli.up:up", "A broker and one worker a lane, until Ctrl-C."),
     "worker": ("worker.cli:worker", "Run jobs: the IO lane or the CPU lane."),
     "arq": ("worker.arq.cli:arq", "Run an arq application's jobs, in the place of `arq`."),

@@ -25,6 +25,7 @@
     │   ├── ResultNotEncodable          it returned a value with no form on the wire
     │   ├── ResultTooLarge              it returned more than the limit
     │   └── RemoteError                 what the job itself raised, as recorded by its worker
+    ├── JobsFailed                  4   a measurement whose jobs all failed
     └── WaitTimeout                 5   the time for waiting was over before the jobs were done
 
 A job's failure is recorded as its class name, its message and a traceback text; nothing of it is
@@ -136,6 +137,10 @@ class RemoteError(JobFailure):
         self.type = type
         self.message = message
         self.traceback = traceback
+
+
+class JobsFailed(TwolaneError):
+    exit_code = 4
 
 
 class WaitTimeout(TwolaneError):

@@ -77,7 +77,7 @@ class Pool:
     """Runs the jobs of some modules in processes of their own.
 
     Args:
-        processes: how many jobs run at a time, see :func:`worker.cores.usable_cores`.
+        processes: how many jobs run at a time, see :func:`twolane.cores.usable_cores`.
         modules: dotted names of the modules that define the jobs.
         max_memory_bytes: resident memory of one process. During a job it is killed for more; after
             a job it is replaced. Child processes of a job are not counted. Default: no limit.

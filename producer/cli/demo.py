@@ -17,7 +17,6 @@ from twolane.registry import SHIPPED_JOBS
 
 if TYPE_CHECKING:
     from producer.collect import Collected
-    from producer.local import Child
     from producer.submit import Call
 
 # What the demo reads: the project's own source files.
@@ -59,7 +58,7 @@ async def _demo(
 ) -> int:
     from producer import comparison, story
     from producer.cli import report
-    from producer.local import Child, LocalFleet, start
+    from producer.local import LocalFleet, target
     from producer.submit import submit
     from twolane import fleet as heartbeats
     from twolane.broker import connect
@@ -77,21 +76,20 @@ async def _demo(
             f"--files-root={SOURCE}",
             f"--database-url=sqlite:///{folder}/demo.db",
         ]
-        served = await start(["twolane", "target", "--port=0", "--latency=50ms"], pipe=True)
-        target = Child("target", served)
         try:
-            async with LocalFleet(server.url, ["--log-level=warning"], grace_seconds=5) as workers:
+            async with (
+                LocalFleet(server.url, ["--log-level=warning"], grace_seconds=5) as workers,
+                target() as service,
+            ):
                 await workers.start("io", *io)
                 await workers.start("cpu", *([f"--processes={processes}"] if processes else []))
-                url = await _url_of(target)
                 await workers.wait_ready(client)
                 slots = {beat.lane: beat.slots for beat in await heartbeats.workers(client)}
-                calls = list(_calls(url, fetches, queries))
+                calls = list(_calls(service.url, fetches, queries))
                 run = await submit(client, calls, "demo")
                 expected = {lane: sum(call.job.lane == lane for call in calls) for lane in LANES}
                 collected = await report.wait_with_progress(client, run.name, expected, timeout=300)
         finally:
-            await target.stop(5)
             await client.aclose()
     rows = comparison.compare(collected.outcomes, collected.run.created_ms)
     sentences = story.tell(rows, slots)
@@ -122,14 +120,6 @@ def _calls(url: str, fetches: int, queries: int) -> Iterator[Call]:
     # Powers of ten and of two: their prime counts are in the published tables.
     yield from prime_calls(caller, 100_000_000, 16, "sieve")
     yield from prime_calls(caller, 2**21, 32, "trial")
-
-
-async def _url_of(target: Child) -> str:
-    assert target.process.stdout is not None
-    line = (await target.process.stdout.readline()).decode()
-    if "http" not in line:
-        raise TwolaneError("the web service of the demo did not start; what it said is above")
-    return line.split()[-1]
 
 
 def _check_place(output: Path) -> None:

@@ -11,7 +11,7 @@ import psutil
 
 from benchmarks.environments import ROOT
 from benchmarks.report import Machine
-from worker.cores import usable_cores
+from twolane.cores import usable_cores
 
 
 def describe(valkey: str) -> Machine:

@@ -24,7 +24,7 @@ from benchmarks.report import Sample
 from benchmarks.server import Server
 from benchmarks.summary import percentile
 from benchmarks.workloads import Profile, Workload, jobs_of
-from worker.cores import usable_cores
+from twolane.cores import usable_cores
 
 WARM_UP_SECONDS: Final = 0.2  # of each job that warms up; all slots are filled with them
 WARM_UP_TRIES: Final = 5  # until every process has had one

@@ -1,0 +1,1 @@
+"""The ways to run the same work, and what each of them makes of it."""
