@@ -22,6 +22,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "producer.cli.scale:scale",
         "Measure how the throughput grows with the workers, and say how many are worth it.",
     ),
+    "size": ("producer.cli.size:size", "How many workers an arrival rate needs."),
+    "load": (
+        "producer.cli.load:load",
+        "Send jobs at a rate, whatever becomes of them, and measure how long they take.",
+    ),
     "up": ("producer.cli.up:up", "A broker and one worker a lane, until Ctrl-C."),
     "worker": ("worker.cli:worker", "Run jobs: the IO lane or the CPU lane."),
     "arq": ("worker.arq.cli:arq", "Run an arq application's jobs, in the place of `arq`."),
