@@ -1,0 +1,1 @@
+"""Reports: one HTML file each, which opens anywhere and asks nobody for anything."""
