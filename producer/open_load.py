@@ -110,8 +110,9 @@ async def apply(
     draw: random.Random,
     processes: Mapping[str, Sequence[psutil.Process]],
     on_progress: Callable[[float], None] = lambda seconds: None,
-) -> tuple[Loaded, list[Outcome]]:
-    """Send the load to the workers that there are; what it did, and the outcomes.
+) -> tuple[Loaded, list[Outcome], list[float]]:
+    """Send the load to the workers that there are: what it did, the outcomes that count, and for
+    how long each waited.
 
     Raises:
         JobsFailed: no job succeeded.
@@ -133,9 +134,10 @@ async def apply(
     outcomes: list[Outcome] = []
     async for found in runs.read_all(client, run.name):
         outcomes += [one for one in found if not one.cancelled]
-    made = _Summary(load, began_ms, sender.due, outcomes).loaded(sender.late, busy, unfinished)
+    summary = _Summary(load, began_ms, sender.due, outcomes)
+    made = summary.loaded(sender.late, busy, unfinished)
     made.workers, made.slots = len(beats), sum(beat.slots for beat in beats)
-    return made, outcomes
+    return made, [one for _, one in summary.counting], summary.waits
 
 
 class _Sender:
@@ -186,20 +188,20 @@ class _Summary:
         self._began_ms = began_ms
         self._due = due
         self._outcomes = outcomes
+        # When each that counts was meant to be sent, with its outcome.
+        self.counting = [
+            (at, one) for one in outcomes if (at := due[_number(one)]) >= load.warm_up_seconds
+        ]
+        self.waits = [max(0.0, self._since(at, one.started_ms)) for at, one in self.counting]
 
     def loaded(self, late: Sequence[float], busy: Busy, unfinished: int) -> Loaded:
-        load, warm_up = self._load, self._load.warm_up_seconds
-        rows = [
-            (self._due[number], one)
-            for one in self._outcomes
-            if self._due[number := _number(one)] >= warm_up
-        ]
+        load, warm_up, rows = self._load, self._load.warm_up_seconds, self.counting
         good = [one for _, one in rows if one.success]
         if not good:
             error = next((one.error for _, one in rows if one.error), None)
             what = f": {error.type}: {error.message}" if error else ""
             raise JobsFailed(f"none of {len(rows):,} jobs of the load succeeded{what}")
-        waits = [max(0.0, self._since(at, one.started_ms)) for at, one in rows]
+        waits = self.waits
         latencies = [max(0.0, self._since(at, end_of(one))) for at, one in rows]
         times = [one.run_seconds for one in good]
         mean = sum(times) / len(times)

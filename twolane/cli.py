@@ -31,7 +31,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "worker": ("worker.cli:worker", "Run jobs: the IO lane or the CPU lane."),
     "arq": ("worker.arq.cli:arq", "Run an arq application's jobs, in the place of `arq`."),
     "enqueue": ("producer.cli.enqueue:enqueue", "Make jobs; each call makes a run."),
-    "runs": ("producer.cli.runs:runs", "List, show and collect runs."),
+    "runs": ("producer.cli.runs:runs", "List, show, compare and collect runs."),
     "watch": ("producer.cli.watch:watch", "The fleet now, once a second."),
     "status": ("producer.cli.status:status", "Queues, workers and dead letters now."),
     "cancel": ("producer.cli.cancel:cancel", "Cancel a run, or single jobs."),

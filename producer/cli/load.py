@@ -113,13 +113,14 @@ def load(
         machine = environment.look()
         machine.broker = await environment.broker_of(client)
         progress = Progress()
-        loaded, outcomes = await apply(
+        loaded, outcomes, waits = await apply(
             client, call, plan, draw, watched,
             lambda at: progress(int(at), int(plan.seconds), "seconds"),
         )  # fmt: skip
         progress(1, 1, "")
         return _finish(
-            loaded, sizing.check(loaded), call, said, machine, outcomes, as_json, as_csv, report
+            loaded, sizing.check(loaded), call, said, machine, outcomes, waits, as_json, as_csv,
+            report,
         )
 
     from producer.cli.session import run
@@ -181,7 +182,7 @@ async def own_workers(
 
 def _finish(
     loaded: Loaded, check: Any, call: Call, said: str, machine: Any, outcomes: list[Any],
-    as_json: bool, as_csv: bool, report: Path | None,
+    waits: list[float], as_json: bool, as_csv: bool, report: Path | None,
 ) -> int:  # fmt: skip
     import msgspec
 
@@ -207,7 +208,7 @@ def _finish(
     if report is not None:
         from producer.report import load as page
 
-        write_report(report, page.page(loaded, check, outcomes, seen, machine, data))
+        write_report(report, page.page(loaded, check, outcomes, waits, seen, machine, data))
     return 4 if loaded.failed else 0
 
 

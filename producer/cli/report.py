@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,6 +21,8 @@ from twolane.outcome import Outcome
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+    from producer.environment import Environment
 
 FAILED = 4
 # How often the workers are looked for while nothing comes in, s.
@@ -105,6 +108,39 @@ def finish(collected: Collected, as_json: bool) -> int:
     else:
         show(collected)
     return exit_code(collected)
+
+
+ROW_COLUMNS: Final = (
+    "lane", "job", "jobs", "failed", "cancelled", "retried", "wall_seconds", "jobs_per_second",
+    "wait_p50_seconds", "wait_p95_seconds", "wait_p99_seconds", "run_p50_seconds",
+    "run_p95_seconds", "run_p99_seconds", "cpu_seconds", "cores", "at_once", "speedup",
+)  # fmt: skip
+
+
+def print_rows(collected: Collected) -> None:
+    """The comparison as CSV on standard output."""
+    from producer.cli.output import print_csv
+
+    rows = [
+        [
+            row.lane, row.job or "all", row.jobs, row.failed, row.cancelled, row.retried, row.wall,
+            row.throughput, row.wait.p50, row.wait.p95, row.wait.p99, row.run.p50, row.run.p95,
+            row.run.p99, row.cpu_seconds, row.cores, row.concurrency, row.speedup,
+        ]
+        for row in (_rows(collected) if collected.outcomes else [])
+    ]  # fmt: skip
+    print_csv(ROW_COLUMNS, rows)
+
+
+def write_page(
+    path: Path, collected: Collected, seen: Sequence[str], machine: Environment | None, data: Any
+) -> None:
+    """The run's report as a file."""
+    from producer.cli.output import write_report
+    from producer.report import run
+
+    kinds = failures(collected.outcomes)
+    write_report(path, run.page(collected, seen, machine, {"kind": "run", **data}, kinds))
 
 
 def exit_code(collected: Collected) -> int:

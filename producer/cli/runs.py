@@ -1,4 +1,4 @@
-"""The commands ``runs``, ``runs show`` and ``runs collect``."""
+"""The commands ``runs``, ``runs show``, ``runs compare`` and ``runs collect``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from producer.cli.output import check_place, output_options
 from twolane.commandline import (
     broker_option,
     counted,
@@ -50,12 +51,13 @@ class Common(NamedTuple):
 @json_option
 @click.pass_context
 def runs(ctx: click.Context, limit: int, broker: str | None, as_json: bool) -> None:
-    """List, show and collect runs.
+    """List, show, compare and collect runs.
 
     \b
     twolane runs
     twolane runs show primes-k3f9x --wait
     twolane runs collect primes-k3f9x --format csv > results.csv
+    twolane runs compare before after --fail-if "throughput < 0.95"
     """
     if ctx.invoked_subcommand is not None:
         ctx.obj = Common(broker, as_json)
@@ -98,39 +100,135 @@ def state(run: Run) -> str:
 @option("--wait", is_flag=True, help="Wait until all of its jobs have settled.")
 @option("--timeout", type=DURATION, default=None, metavar="TIME", help="With --wait: how long.")
 @broker_option
-@json_option
+@output_options
 @click.pass_obj
 def show(
     common: Common, name: str, wait: bool, timeout: float | None, broker: str | None,
-    as_json: bool,
+    as_json: bool, as_csv: bool, report: Path | None,
 ) -> int:  # fmt: skip
     """The comparison of a run: what its jobs did, lane by lane.
 
     \b
     twolane runs show primes-k3f9x
-    twolane runs show primes-k3f9x --wait --json
+    twolane runs show primes-k3f9x --wait --report primes.html
     """
-    from producer.cli import report
+    from producer.cli import report as reporting
     from producer.cli.session import with_broker
     from producer.collect import collect
     from twolane.runs import get
 
     as_json = as_json or common.as_json
+    check_place(report, as_json, as_csv)
 
     async def work(client: Redis) -> int:
         if wait:
             run = await get(client, name)
             # Which lanes it uses is known from what has come; its size bounds either.
             expected: dict[Lane, int] = dict.fromkeys(LANES, 0 if run.is_over else run.total)
-            collected = await report.wait_with_progress(client, name, expected, timeout)
+            collected = await reporting.wait_with_progress(client, name, expected, timeout)
         else:
             collected = await collect(client, name)
-        code = report.finish(collected, as_json)
+        if as_csv:
+            reporting.print_rows(collected)
+            code = reporting.exit_code(collected)
+        else:
+            code = reporting.finish(collected, as_json)
+        if report is not None:
+            # The machine that a run was made on is not known any more; its workers are.
+            reporting.write_page(report, collected, [], None, reporting.as_data(collected))
         if collected.run.waiting and not as_json:
             say(f"{counted(collected.run.waiting, 'job')} to go; wait for the end with --wait")
         return code
 
     return with_broker(broker or common.broker, work)
+
+
+@runs.command()
+@click.argument("first")
+@click.argument("second")
+@option(
+    "--fail-if", "conditions", multiple=True, metavar="CONDITION",
+    help="Exit with 4 where it holds for the ratios, second run over first; several allowed. "
+    "[SCOPE:]MEASURE < NUMBER, also with <=, > and >=: 'throughput < 0.95', 'io:wait.p95 > 1.2'.",
+)  # fmt: skip
+@option("--sure", is_flag=True, help="With --fail-if: only where the whole interval is beyond.")
+@broker_option
+@option("--csv", "as_csv", is_flag=True, help="Print the table as CSV.")
+@json_option
+@click.pass_obj
+def compare(
+    common: Common, first: str, second: str, conditions: tuple[str, ...], sure: bool,
+    broker: str | None, as_csv: bool, as_json: bool,
+) -> int:  # fmt: skip
+    """Two runs side by side, with intervals.
+
+    Ratios are the second run's figure over the first's. The intervals are of what varied within
+    the two runs; how much one run differs from the next they cannot know.
+
+    \b
+    twolane runs compare before after
+    twolane runs compare before after --fail-if "throughput < 0.95"
+    twolane runs compare before after --fail-if "io:wait.p95 > 1.2" --fail-if "fetch:run.p50 > 1.1"
+    """
+    from producer import versus
+    from producer.cli.session import with_broker
+    from producer.collect import collect as collect_run
+
+    as_json = as_json or common.as_json
+    check_place(None, as_json, as_csv)
+    wanted = [versus.Condition.parse(one) for one in conditions]
+
+    async def work(client: Redis) -> versus.Versus:
+        return versus.compare(await collect_run(client, first), await collect_run(client, second))
+
+    found = with_broker(broker or common.broker, work)
+    verdicts = [one.judge(found, sure) for one in wanted]
+    _show_versus(found, verdicts, as_json, as_csv)
+    return 4 if any(one.fails for one in verdicts) else 0
+
+
+def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -> None:
+    import msgspec
+
+    from producer.cli import tables
+    from producer.cli.output import print_csv
+
+    if as_json:
+        print_json({**msgspec.to_builtins(found), "conditions": msgspec.to_builtins(verdicts)})
+    elif as_csv:
+        columns = ("scope", "measure", "unit", found.first, found.second, "ratio", "low", "high")
+        print_csv(
+            columns,
+            [
+                [
+                    one.scope, one.measure, one.unit, one.first, one.second,
+                    one.ratio.value if one.ratio else None, one.ratio.low if one.ratio else None,
+                    one.ratio.high if one.ratio else None,
+                ]
+                for one in found.lines
+            ],
+        )  # fmt: skip
+    else:
+        columns = ("jobs", "measure", found.first, found.second, "ratio", "95 % interval")
+        rows = [(one.scope, one.measure, *_versus_cells(one)) for one in found.lines]
+        out = tables.console()
+        out.print(tables.table(columns, rows, right=2))
+        out.print("ratio: second over first; ~ within the noise of the two runs", style="dim")
+    for one in verdicts:
+        say(one.text)
+
+
+def _versus_cells(one: Any) -> tuple[str, ...]:
+    from producer.cli import tables
+
+    shown = tables.seconds if one.unit == "s" else tables.number
+    if one.ratio is None:
+        return shown(one.first), shown(one.second), "–", "–"
+    interval = "–"
+    if one.ratio.low is not None:
+        interval = f"{one.ratio.low:.3f}–{one.ratio.high:.3f}"
+    mark = "~" if one.ratio.is_noise else ""
+    return shown(one.first), shown(one.second), f"{mark}{one.ratio.value:.3f}×", interval
 
 
 @runs.command()

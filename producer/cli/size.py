@@ -144,7 +144,7 @@ def _measured(
                 raise TwolaneError(f"no job of {call.job.name!r} succeeded: {error}")
             bearable = SAMPLE_UTILISATION * slots / max(sum(times) / len(times), 1e-6)
             load = Load(max(min(rate, bearable), 2 / seconds), seconds, warm_up_seconds=0.0)
-            loaded, _ = await apply(client, call, load, random.Random(seed), watched)
+            loaded, *_ = await apply(client, call, load, random.Random(seed), watched)
         return Service(loaded.run_mean, loaded.scv, loaded.jobs, f"measured at {load.rate:.3g}/s")
 
     return run(main)

@@ -16,6 +16,7 @@ from producer.report import charts
 from producer.report.page import Chart, Table, render
 from producer.report.run import did, jobs
 from producer.sizing import Check
+from twolane.commandline import counted
 from twolane.outcome import Outcome
 
 
@@ -23,6 +24,7 @@ def page(
     loaded: Loaded,
     check: Check,
     outcomes: Sequence[Outcome],
+    waits: Sequence[float],
     seen: Sequence[str],
     machine: Environment,
     data: Any,
@@ -35,7 +37,7 @@ def page(
         f"twolane load: {data['job']} at {loaded.rate:g} jobs/s ({loaded.arrivals} arrivals), "
         f"{'; '.join(data['conditions'])}. Times count from when a job was meant to be sent."
     )
-    parts = [_rates(loaded), _over_time(loaded), _waits(loaded, check, outcomes), *_did(outcomes)]
+    parts = [_rates(loaded), _over_time(loaded), _waits(loaded, check, outcomes, waits), *_did(outcomes)]
     whole = {**data, "jobs": jobs(outcomes)}
     return render(title, lead, seen, [*parts, _table(loaded)], machine, whole)
 
@@ -77,9 +79,11 @@ def _over_time(loaded: Loaded) -> Chart:
     return Chart(title, made)
 
 
-def _waits(loaded: Loaded, check: Check, outcomes: Sequence[Outcome]) -> Chart:
+def _waits(
+    loaded: Loaded, check: Check, outcomes: Sequence[Outcome], waits: Sequence[float]
+) -> Chart:
     samples = {
-        "wait from due, measured": [one.wait_ms / 1000 for one in outcomes],
+        "wait, measured": waits,
         "run": [one.run_seconds for one in outcomes],
     }
     made = charts.shares(samples, "time")
@@ -121,5 +125,5 @@ def _table(loaded: Loaded) -> Table:
             ("sender late by", loaded.late, None),
         )
     ]  # fmt: skip
-    note = f"{loaded.jobs:,} jobs; {loaded.workers} workers with {loaded.slots} slots together."
+    note = f"{loaded.jobs:,} jobs; {counted(loaded.workers, 'worker')} with {counted(loaded.slots, 'slot')} together."
     return Table("From the intended send time", ("", "p50", "p95", "p99", "mean"), rows, note)

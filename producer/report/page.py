@@ -63,7 +63,7 @@ def render(
             body.append(_table(part))
     if environment is not None:
         rows = environment.rows()
-        body.append(_table(Table("Where this was measured", ("what", ""), rows, is_text=True)))
+        body.append(_table(Table("Where this was measured", (), rows, is_text=True)))
     raw = to_json(data)
     body.append(_raw(len(raw)))
     plotly, boot = get_plotlyjs(), _file("boot.js")
@@ -96,7 +96,8 @@ def _chart(chart: Chart, number: int) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{text(name)}</th>" for name in table.columns)
+    names = "".join(f"<th>{text(name)}</th>" for name in table.columns)
+    head = f"<thead><tr>{names}</tr></thead>" if names else ""
     rows = "".join(
         "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
     )
@@ -104,7 +105,7 @@ def _table(table: Table) -> str:
     kind = ' class="text"' if table.is_text else ""
     return (
         f"<section><h2>{text(table.title)}</h2>"
-        f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead>'
+        f'<div class="wide"><table{kind}>{head}'
         f"<tbody>{rows}</tbody></table></div>{note}</section>"
     )
 
