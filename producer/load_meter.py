@@ -13,7 +13,6 @@ from redis.asyncio import Redis
 from producer.models.usage import of_own, of_trees
 from twolane.cores import usable_cores
 
-
 OURSELVES: Final = "producer"
 
 

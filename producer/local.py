@@ -87,7 +87,9 @@ class Target(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def target(latency_seconds: float = 0.05, p99_seconds: float | None = None) -> AsyncIterator[Target]:
+async def target(
+    latency_seconds: float = 0.05, p99_seconds: float | None = None
+) -> AsyncIterator[Target]:
     """Run a web service to fetch from, for as long as the context lasts.
 
     Raises:

@@ -17,7 +17,7 @@ from twolane.keys import Lane
 # From this share on a resource is said to be at its limit. Arbitrary: a core that is busy for 85 %
 # of the time already has queues before it.
 AT_LIMIT: Final = 0.85
-SPARE: Final = 0.6
+SLIGHT: Final = 1e-3  # an α that may be as small as none; arbitrary
 MOST_JOBS_FAILED: Final = 0.01
 LEAST_JOBS: Final = 50
 
@@ -174,6 +174,12 @@ def _verdict(found: Fit) -> str:
     )
     if found.verdict is Verdict.LINEAR:
         said = f"Up to {largest} workers the throughput grows in proportion (linear)"
+    elif found.verdict is Verdict.CONTENTION and found.alpha.low < SLIGHT:
+        said = (
+            f"Each of {largest} workers does {efficiency:.0%} of what one does alone; whether they "
+            f"queue for something shared (α {found.alpha.low:.1%}–{found.alpha.high:.1%}) or cost "
+            f"each other (β {found.beta.low:.2g}–{found.beta.high:.2g}) the fit does not tell"
+        )
     elif found.verdict is Verdict.CONTENTION:
         said = (
             f"Contention-limited: {found.alpha.value:.1%} of the work queues for something that "

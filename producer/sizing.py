@@ -102,8 +102,8 @@ def tell(one: Answer, service: Service, lane: Lane) -> list[str]:
         f"{seconds(one.slo_seconds)}: {why} decides.",
         f"Predicted for {one.slots} slots: {one.chance:.1%} of the jobs wait at all, "
         f"{one.quantile:.0%} start within {seconds(one.wait_quantile)} "
-        f"({'M/M/c' if service.scv == 1 else 'M/G/c'}), besides the milliseconds that any job takes "
-        "from queue to worker.",
+        f"({'M/M/c' if service.scv == 1 else 'M/G/c'}), besides the milliseconds that any job "
+        "takes from queue to worker.",
     ]
     if one.fewer_utilisation is None:
         said.append("There is no smaller fleet than one worker.")

@@ -207,9 +207,7 @@ def _per_second(ended: Sequence[Outcome], begin_ms: float, end_ms: float) -> lis
 
 async def lane_beats(client: Redis, lane: Lane) -> list[Heartbeat]:
     """The latest heartbeats of a lane's workers that serve it."""
-    return [
-        beat for beat in await fleet.workers(client) if beat.lane == lane and not beat.draining
-    ]
+    return [beat for beat in await fleet.workers(client) if beat.lane == lane and not beat.draining]
 
 
 async def _server_ms(client: Redis) -> float:

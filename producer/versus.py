@@ -183,7 +183,8 @@ class Condition(msgspec.Struct):
             )
         if match["measure"] not in MEASURES:
             raise UsageError(
-                f"--fail-if {text!r}: there is no measure {match['measure']!r}; measures: {measures}"
+                f"--fail-if {text!r}: there is no measure {match['measure']!r}; "
+                f"measures: {measures}"
             )
         bound = float(match["number"]) / (100 if match["percent"] else 1)
         return cls(text, (match["scope"] or ALL).strip(), match["measure"], match["sign"], bound)

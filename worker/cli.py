@@ -16,9 +16,9 @@ from twolane.commandline import (
     option,
     start_logging,
 )
+from twolane.cores import usable_cores
 from twolane.keys import Lane
 from twolane.quantities import DURATION, Duration
-from twolane.cores import usable_cores
 
 C = TypeVar("C", bound=Callable[..., Any])
 

@@ -74,7 +74,8 @@ def compare(
 
     async def main() -> int:
         from producer import environment
-        from producer.models import findings, rounds as measuring
+        from producer.models import findings
+        from producer.models import rounds as measuring
         from producer.models.work import MODELS, available
         from twolane.cores import usable_cores
 

@@ -119,7 +119,15 @@ def load(
         )  # fmt: skip
         progress(1, 1, "")
         return _finish(
-            loaded, sizing.check(loaded), call, said, machine, outcomes, waits, as_json, as_csv,
+            loaded,
+            sizing.check(loaded),
+            call,
+            said,
+            machine,
+            outcomes,
+            waits,
+            as_json,
+            as_csv,
             report,
         )
 

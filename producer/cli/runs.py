@@ -196,9 +196,8 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
     if as_json:
         print_json({**msgspec.to_builtins(found), "conditions": msgspec.to_builtins(verdicts)})
     elif as_csv:
-        columns = ("scope", "measure", "unit", found.first, found.second, "ratio", "low", "high")
         print_csv(
-            columns,
+            ("scope", "measure", "unit", found.first, found.second, "ratio", "low", "high"),
             [
                 [
                     one.scope, one.measure, one.unit, one.first, one.second,

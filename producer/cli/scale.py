@@ -152,7 +152,8 @@ class _Outcome:
             from producer.report import scaling as page
 
             write_report(
-                self.report, page.page(points, found, job, lane, seen, self.conditions, machine, data)
+                self.report,
+                page.page(points, found, job, lane, seen, self.conditions, machine, data),
             )
         return 0
 

@@ -51,11 +51,11 @@ COLUMNS: Final = (
 @option("--slots", type=click.IntRange(1, 100_000), default=None,
         help="Jobs at once of one worker. Default: 100 (io), the usable cores (cpu).")  # fmt: skip
 @option("--run", "run_name", default=None, metavar="NAME",
-        help="Take the job's run times from this run, on --broker, instead of measuring.")  # fmt: skip
+        help="Take the run times from this run of --broker instead of measuring.")  # fmt: skip
 @option("--mean-run", type=Duration(least=1e-6), default=None, metavar="TIME",
         help="The mean run time, instead of measuring.")  # fmt: skip
 @option("--scv", type=click.FloatRange(0), default=1.0,
-        help="With --mean-run: variance over mean squared; 1 is exponential, 0 constant.")  # fmt: skip
+        help="With --mean-run: variance over mean²; 1: exponential, 0: constant.")  # fmt: skip
 @option("--measure", "seconds", type=Duration(least=1), default="5s", metavar="TIME",
         help="How long to measure the run times.")  # fmt: skip
 @latency_option

@@ -115,8 +115,12 @@ def _in_threads(one: Compared) -> str:
             continue
         name = f"{model[0].upper()}{model[1:]} ({way.width})"
         if gains(way.speedup):
-            note = "; with no interpreter lock they compute at once" if model == FREE_THREADS else ""
-            said.append(f"{name} ran it {times(way.speedup)} as fast{note if _computes(one) else ''}.")
+            note = (
+                "; with no interpreter lock they compute at once" if model == FREE_THREADS else ""
+            )
+            said.append(
+                f"{name} ran it {times(way.speedup)} as fast{note if _computes(one) else ''}."
+            )
         else:
             blamed = why and _computes(one) and one.usable_cores > 1
             note = f": {why}" if blamed and not is_unclear(way.speedup) else ""
@@ -147,8 +151,8 @@ def _in_pool(one: Compared, model: str) -> str:
         if not _computes(one):
             return f"{name} ({way.width}) were {word}."
         return (
-            f"{name} ({way.width}) were {word} on {cores} cores: each call is too short for what it "
-            "costs to hand it over, or the cores were busy with something else."
+            f"{name} ({way.width}) were {word} on {cores} cores: each call is too short for what "
+            "it costs to hand it over, or the cores were busy with something else."
         )
     gained = f"{name} ({way.width}) ran it {times(way.speedup)} as fast"
     if not _computes(one):

@@ -139,9 +139,7 @@ def side_by_side(
         else Way(model=model, missing=missing.get(model) or "not asked for")
         for model in MODELS
     ]
-    return Compared(
-        work.job, work.lane, work.is_coroutine, work.count, work.cores, rounds, ways
-    )
+    return Compared(work.job, work.lane, work.is_coroutine, work.count, work.cores, rounds, ways)
 
 
 def _way(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from concurrent import futures
 from concurrent.futures import Executor
 from functools import partial
+from itertools import chain
 from time import perf_counter
 from typing import Any
 
@@ -91,7 +92,8 @@ def _asyncio(order: dict[str, Any], width: int) -> Measurement:
 
     async def gathered(count: int) -> list[str]:
         shared = iter(range(count))  # each task takes the next one until none is left
-        return sum(await asyncio.gather(*(one_of(shared) for _ in range(width))), [])
+        found = await asyncio.gather(*(one_of(shared) for _ in range(width)))
+        return list(chain.from_iterable(found))
 
     def run(count: int) -> list[str]:
         watched.restart()
@@ -120,7 +122,9 @@ def _pool(model: str, data: bytes, width: int) -> Executor:
         return futures.ThreadPoolExecutor(width, initializer=call.begin, initargs=(data,))
     if model == PROCESSES:
         # Never by fork from a process that may have threads.
-        method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        method = (
+            "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+        )
         context = multiprocessing.get_context(method)
         return futures.ProcessPoolExecutor(
             width, mp_context=context, initializer=call.begin, initargs=(data,)
@@ -137,7 +141,7 @@ def _pooled(pool: Executor, count: int) -> list[str]:
     return [one.result() for one in [pool.submit(call.once) for _ in range(count)]]
 
 
-class WatchedSelector(selectors.DefaultSelector):  # type: ignore[misc,valid-type]
+class WatchedSelector(selectors.DefaultSelector):
     """Notes the longest time between two looks for news: for so long the loop was held.
 
     All that the loop runs between two looks counts as one hold, as a newcomer waits for all of it.

@@ -42,8 +42,8 @@ def figure(x: str, y: str, height: int = HEIGHT, **layout: Any) -> go.Figure:
         margin={"l": 70, "r": 24, "t": 44, "b": 56},
         font={"family": "system-ui, sans-serif", "size": 13},
         legend={"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
-        xaxis={"title": {"text": text(x)}, "automargin": True},
-        yaxis={"title": {"text": text(y)}, "automargin": True},
+        xaxis={"title": {"text": text(x), "font": {"size": 13}}, "automargin": True},
+        yaxis={"title": {"text": text(y), "font": {"size": 13}}, "automargin": True},
         hovermode="closest",
     )
     made.update_layout(**layout)
@@ -83,6 +83,7 @@ def shares(samples: Mapping[str, Sequence[float]], x: str) -> go.Figure:
             line=_line(number),
             showlegend=True,
         )
+    made.update_xaxes(title={"text": text(f"{x}, ms and s (logarithmic)")})
     seconds_axis(made.layout.xaxis, shortest, longest)
     made.update_yaxes(range=[0, 102])
     return made
@@ -176,7 +177,9 @@ def bars(
     stacked: bool = False,
 ) -> go.Figure:
     """Horizontal bars, one row for each name, with a pattern for each series."""
-    made = figure(x, "", height=130 + ROW * len(names) * (1 if stacked else max(1, len(series) - 1)))
+    made = figure(
+        x, "", height=130 + ROW * len(names) * (1 if stacked else max(1, len(series) - 1))
+    )
     shown = [name_of(name) for name in names]
     for number, (name, values) in enumerate(series):
         made.add_bar(
@@ -191,6 +194,7 @@ def bars(
             },
         )
     made.update_layout(barmode="stack" if stacked else "group", bargap=0.3)
+    made.update_layout(legend={"traceorder": "normal"})
     made.update_yaxes(categoryorder="array", categoryarray=list(reversed(shown)))
     return made
 

@@ -14,9 +14,7 @@ from producer.report import charts
 from producer.report.page import Chart, Table, render
 
 
-def page(
-    compared: Sequence[Compared], seen: Sequence[str], machine: Environment, data: Any
-) -> str:
+def page(compared: Sequence[Compared], seen: Sequence[str], machine: Environment, data: Any) -> str:
     parts: list[Chart | Table] = []
     for one in compared:
         parts += [*_speedups(one), _table(one)]
@@ -83,7 +81,11 @@ def _cores(compared: Sequence[Compared]) -> list[Chart]:
     if not names:
         return []
     most = max(
-        ((value, name, job) for job, values in series for value, name in zip(values, names, strict=True)),
+        (
+            (value, name, job)
+            for job, values in series
+            for value, name in zip(values, names, strict=True)
+        ),
         key=lambda found: found[0],
     )
     title = (

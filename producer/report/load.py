@@ -37,7 +37,12 @@ def page(
         f"twolane load: {data['job']} at {loaded.rate:g} jobs/s ({loaded.arrivals} arrivals), "
         f"{'; '.join(data['conditions'])}. Times count from when a job was meant to be sent."
     )
-    parts = [_rates(loaded), _over_time(loaded), _waits(loaded, check, outcomes, waits), *_did(outcomes)]
+    parts = [
+        _rates(loaded),
+        _over_time(loaded),
+        _waits(loaded, check, outcomes, waits),
+        *_did(outcomes),
+    ]
     whole = {**data, "jobs": jobs(outcomes)}
     return render(title, lead, seen, [*parts, _table(loaded)], machine, whole)
 
@@ -50,7 +55,8 @@ def _rates(loaded: Loaded) -> Chart:
     ]
     kept = loaded.completed_rate / max(loaded.sent_rate, 1e-9)
     title = (
-        f"{loaded.sent_rate:,.4g} jobs/s were sent, {loaded.completed_rate:,.4g} completed ({kept:.0%})"
+        f"{loaded.sent_rate:,.4g} jobs/s were sent, {loaded.completed_rate:,.4g} completed "
+        f"({kept:.0%})"
     )
     made = charts.lines(series, "second", "jobs/s", marks=len(at) <= 30)
     return Chart(title, made)
@@ -87,9 +93,7 @@ def _waits(
         "run": [one.run_seconds for one in outcomes],
     }
     made = charts.shares(samples, "time")
-    predicted = queueing.wait(
-        max(1, loaded.slots), loaded.sent_rate, loaded.run_mean, loaded.scv
-    )
+    predicted = queueing.wait(max(1, loaded.slots), loaded.sent_rate, loaded.run_mean, loaded.scv)
     if predicted.mean != float("inf"):
         shares = np.linspace(0, 0.999, 200)
         cuts = [max(charts.SHORTEST, predicted.quantile(float(one))) for one in shares]
@@ -125,5 +129,6 @@ def _table(loaded: Loaded) -> Table:
             ("sender late by", loaded.late, None),
         )
     ]  # fmt: skip
-    note = f"{loaded.jobs:,} jobs; {counted(loaded.workers, 'worker')} with {counted(loaded.slots, 'slot')} together."
+    fleet = f"{counted(loaded.workers, 'worker')} with {counted(loaded.slots, 'slot')} together"
+    note = f"{counted(loaded.jobs, 'job')}; {fleet}."
     return Table("From the intended send time", ("", "p50", "p95", "p99", "mean"), rows, note)

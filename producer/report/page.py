@@ -113,7 +113,8 @@ def _table(table: Table) -> str:
 def _raw(size: int) -> str:
     return (
         f'<details id="raw-data"><summary><h2 style="display:inline">Raw data</h2> (JSON, '
-        f"{size / 1000:,.0f} kB)</summary><p><button>Save as a file</button></p><pre></pre></details>"
+        f"{size / 1000:,.0f} kB)</summary><p><button>Save as a file</button></p><pre></pre>"
+        "</details>"
         "<noscript><p>The charts need JavaScript; it is all in this file.</p></noscript>"
     )
 

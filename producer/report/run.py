@@ -61,11 +61,11 @@ def jobs(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:
 
 
 def _title(rows: Sequence[Row], name: str) -> str:
-    lanes = [row for row in rows if not row.job] or list(rows)
+    lanes = {row.lane: row for row in rows}  # the last one of a lane is of all its jobs
     said = [
         f"the {row.lane.upper()} lane did {tables.number(row.throughput)} jobs/s "
         f"on {tables.number(row.cores)} cores"
-        for row in lanes[:2]
+        for row in lanes.values()
     ]
     return f"{name}: {', '.join(said)}" if said else f"{name}: nothing has run"
 
@@ -89,7 +89,7 @@ def _throughput(outcomes: Sequence[Outcome]) -> list[Chart]:
             [(f"{lane} lane", at, rates)], "seconds since the first start", "throughput, jobs/s",
             steps=True, marks=False,
         )  # fmt: skip
-        chart.update_layout(showlegend=False, height=280)
+        chart.update_layout(showlegend=False, height=270, margin={"t": 12})
         width = at[1] - at[0]
         title = (
             f"{lane.upper()} lane: at its best {tables.number(best)} jobs/s, "
@@ -116,7 +116,8 @@ def _waits(outcomes: Sequence[Outcome]) -> Chart:
         for lane, found in _by(outcomes, "lane").items()
     }
     said = ", ".join(
-        f"{tables.seconds(Quantiles.of(values).p50)} on the {name}" for name, values in samples.items()
+        f"{tables.seconds(Quantiles.of(values).p50)} on the {name}"
+        for name, values in samples.items()
     )
     note = "From when a job was due to its claim. Waits under 1 ms are drawn at 1 ms."
     return Chart(f"Half of the jobs waited less than {said}", charts.shares(samples, "wait"), note)
@@ -168,22 +169,24 @@ def did(rows: Sequence[Row]) -> list[Chart]:
 
 def _table(rows: Sequence[Row]) -> Table:
     columns = (
-        "job", "lane", "jobs", "failed", "wall", "jobs/s", "wait p50 / p95", "run p50 / p95",
-        "CPU time", "cores", "at once", "speed-up",
+        "job", "lane", "jobs", "failed", "jobs/s", "wait p50 / p95", "run p50 / p95", "CPU time",
+        "cores", "speed-up",
     )  # fmt: skip
     cells = [
         (
             row.job or "all", row.lane, f"{row.jobs:,}", f"{row.failed + row.cancelled:,}",
-            tables.seconds(row.wall), tables.number(row.throughput), _pair(row.wait), _pair(row.run),
+            tables.number(row.throughput), _pair(row.wait), _pair(row.run),
             tables.seconds(row.cpu_seconds), tables.number(row.cores),
-            tables.number(row.concurrency), f"{tables.number(row.speedup)}×",
+            f"{tables.number(row.speedup)}×",
         )
         for row in rows
     ]  # fmt: skip
-    return Table("Each job", columns, cells, tables.LEGEND.replace("\n", " · "))
+    note = (
+        "jobs/s: from the first enqueued to the last finished · cores: CPU time over the span of "
+        "the runs · speed-up: over running them one at a time"
+    )
+    return Table("Each job", columns, cells, note)
 
 
 def _pair(quantiles: Quantiles) -> str:
     return f"{tables.seconds(quantiles.p50)} / {tables.seconds(quantiles.p95)}"
-
-

@@ -17,6 +17,7 @@ from producer.report.page import Chart, Table, render, text
 from producer.scaling import AT_LIMIT, Line
 from producer.sweep import Point
 from producer.usl import Fit
+from twolane.commandline import counted
 from twolane.keys import Lane
 
 
@@ -34,12 +35,12 @@ def page(
     rounds = 1 + max(point.round_ for point in points)
     lead = f"twolane scale: {job}, {rounds} rounds in shuffled order; {'; '.join(conditions)}."
     by_count = scaling.lines(points)
-    parts = [
+    parts: list[Chart | Table] = [
         _curve(points, found, title),
         _limits(points, lane, by_count),
         _runs(by_count),
         _steady(points),
-        _table(by_count),
+        *_tables(by_count),
     ]
     return render(title, lead, seen, parts, machine, data)
 
@@ -151,7 +152,7 @@ def _steady(points: Sequence[Point]) -> Chart:
         values = [
             mean(point.per_second[number] for point in by_count[count]) for number in range(seconds)
         ]
-        series.append((f"{count} workers", list(range(1, seconds + 1)), values))
+        series.append((counted(count, "worker"), list(range(1, seconds + 1)), values))
         if mean(values):
             swings.append((max(values) - min(values)) / mean(values))
     title = f"Within a window the throughput swings by {max(swings, default=0):.0%} at the most"
@@ -162,21 +163,35 @@ def _steady(points: Sequence[Point]) -> Chart:
     return Chart(title, made, note)
 
 
-def _table(by_count: Sequence[Line]) -> Table:
+def _tables(by_count: Sequence[Line]) -> list[Table]:
     others = sorted(by_count[0].others)
-    rows = [
+    busy = [
         (
             one.workers, one.slots, tables.number(one.throughput),
             f"{tables.number(one.lowest)}–{tables.number(one.highest)}", f"{one.speedup:.2f}×",
-            f"{one.efficiency:.2f}", tables.seconds(one.wait_p50), tables.seconds(one.wait_p95),
-            tables.seconds(one.run_p50), tables.seconds(one.run_p95), f"{one.machine:.2f}",
-            f"{one.broker:.2f}", *(f"{one.others[name]:.2f}" for name in others),
+            f"{one.efficiency:.2f}", f"{one.machine:.2f}", f"{one.broker:.2f}",
+            *(f"{one.others[name]:.2f}" for name in others),
         )
         for one in by_count
     ]  # fmt: skip
     columns = (
-        "workers", "slots", "jobs/s", "spread", "speed-up", "effi­ciency", "wait p50", "wait p95",
-        "run p50", "run p95", "machine", "Valkey", *others,
+        "workers", "slots", "jobs/s", "spread", "speed-up", "efficiency", "machine", "Valkey",
+        *others,
     )  # fmt: skip
-    note = "machine, Valkey and what follows: cores in use. Waits are in a backlog never empty."
-    return Table("Each worker count", columns, rows, note)
+    times = [
+        (
+            one.workers,
+            *(
+                tables.seconds(value)
+                for value in (one.wait_p50, one.wait_p95, one.run_p50, one.run_p95, one.run_p99)
+            ),
+        )
+        for one in by_count
+    ]
+    heads = ("workers", "wait p50", "wait p95", "run p50", "run p95", "run p99")
+    return [
+        Table("Throughput, and what was busy", columns, busy,
+              "jobs/s: median of the rounds. machine, Valkey and what follows: cores in use."),
+        Table("How long jobs waited and ran", heads, times,
+              "Medians over the rounds. The waits are those in a backlog that is never empty."),
+    ]  # fmt: skip
