@@ -63,8 +63,8 @@ class Second(msgspec.Struct):
 class Loaded(msgspec.Struct):
     """What a load did. Times are seconds from the intended send time.
 
-    ``wait`` is until the start, ``latency`` until the end, ``run`` between the two. ``late`` is by
-    how much the sender missed its own schedule. ``scv`` is the squared coefficient of variation of
+    ``wait`` is until the start (exact to 2 ms), ``latency`` until the end, ``run`` in between.
+    ``late`` is by how much the sender missed its own schedule. ``scv`` is the squared coefficient of variation of
     the run time. The lists have one value for each second of the load.
     """
 
@@ -192,7 +192,7 @@ class _Summary:
         self.counting = [
             (at, one) for one in outcomes if (at := due[_number(one)]) >= load.warm_up_seconds
         ]
-        self.waits = [max(0.0, self._since(at, one.started_ms)) for at, one in self.counting]
+        self.waits = [self._wait(at, one) for at, one in self.counting]
 
     def loaded(self, late: Sequence[float], busy: Busy, unfinished: int) -> Loaded:
         load, warm_up, rows = self._load, self._load.warm_up_seconds, self.counting
@@ -202,7 +202,7 @@ class _Summary:
             what = f": {error.type}: {error.message}" if error else ""
             raise JobsFailed(f"none of {len(rows):,} jobs of the load succeeded{what}")
         waits = self.waits
-        latencies = [max(0.0, self._since(at, end_of(one))) for at, one in rows]
+        latencies = [wait + one.run_seconds for wait, (_, one) in zip(waits, rows, strict=True)]
         times = [one.run_seconds for one in good]
         mean = sum(times) / len(times)
         variance = sum((one - mean) ** 2 for one in times) / max(1, len(times) - 1)
@@ -230,6 +230,10 @@ class _Summary:
             per_second=self._seconds(ends),
         )
 
+    def _wait(self, at: float, one: Outcome) -> float:
+        # The server's clock has steps of 1 ms, and is read by us half a round trip too late.
+        return max(0.0, self._since(at, one.started_ms))
+
     def _since(self, at: float, ms: float) -> float:
         return (ms - self._began_ms) / 1000 - at
 
@@ -242,8 +246,9 @@ class _Summary:
         for one in self._outcomes:
             at = self._due[_number(one)]
             if int(at) < count:
-                waits[int(at)].append(max(0.0, self._since(at, one.started_ms)))
-                latencies[int(at)].append(max(0.0, self._since(at, end_of(one))))
+                waited = self._wait(at, one)
+                waits[int(at)].append(waited)
+                latencies[int(at)].append(waited + one.run_seconds)
         made = []
         for number in range(count):
             wait = Quantiles.of(waits[number]) if waits[number] else None

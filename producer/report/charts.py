@@ -21,7 +21,7 @@ GREY: Final = "#808080"
 HEIGHT: Final = 360
 ROW: Final = 38  # of a chart with one row for each thing
 SHORTEST: Final = 1e-3  # s; the server's clock, which waits are counted by, has no finer step
-LONGEST_NAME: Final = 36
+LONGEST_NAME: Final = 24
 QUANTILES: Final = 200
 
 Series = Sequence[tuple[str, Sequence[float], Sequence[float]]]
@@ -117,7 +117,7 @@ def speedups(rows: Sequence[tuple[str, float, float | None, float | None, str, b
 
     The axis is logarithmic; an empty dot is one that cannot be told from 1.
     """
-    made = figure("speed-up over one at a time (logarithmic)", "", height=120 + ROW * len(rows))
+    made = figure("speed-up (logarithmic)", "", height=120 + ROW * len(rows))
     for noise, symbol, legend in (
         (False, "circle", "more than noise"),
         (True, "circle-open", "within the noise (~)"),

@@ -43,7 +43,10 @@ def _speedups(one: Compared) -> list[Chart]:
     ]  # fmt: skip
     if not rows:
         return []
-    note = f"{one.count:,} × {one.job}, {one.lane} lane. Bars are 95 % intervals, paired by round."
+    note = (
+        f"{one.count:,} × {one.job}, {one.lane} lane. Speed-ups are over one at a time; bars are "
+        "their 95 % intervals, paired by round."
+    )
     return [Chart(findings.title(one), charts.speedups(rows), note)]
 
 

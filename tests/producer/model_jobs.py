@@ -1,4 +1,4 @@
-"""Jobs of the tests of the ways to run work; ``mark`` is a file that gets a letter for each call."""
+"""Jobs of the tests of the ways to run work; ``mark`` is a file that gets a letter a call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def compute_a_little(mark: str = "") -> int:
 
 @job
 def print_a_little() -> None:
-    print("{not json")  # noqa: T201
+    print("{not json")
 
 
 @job

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from producer.models import findings, rounds, work as working
+from producer.models import findings, rounds
+from producer.models import work as working
 from producer.models.rounds import in_a_process, in_rounds, side_by_side
 from producer.models.ways import WatchedSelector, measure
 from producer.models.work import (

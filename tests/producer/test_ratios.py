@@ -47,7 +47,7 @@ def test_one_round_has_no_interval_and_counts_as_noise() -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), [([], []), ([1.0], [1.0, 2.0]), ([1.0], [0.0])])
 def test_what_cannot_be_paired(ours: list[float], theirs: list[float]) -> None:
-    with pytest.raises(ValueError, match="ratio|paired"):
+    with pytest.raises(ValueError, match=r"ratio|paired"):
         paired(ours, theirs)
 
 
