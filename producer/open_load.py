@@ -26,7 +26,7 @@ from producer.load_meter import Busy, LoadMeter
 from producer.submit import Call, encode
 from producer.sweep import end_of, lane_beats
 from twolane import runs, wire
-from twolane.errors import JobsFailed, WaitTimeout
+from twolane.errors import JobsFailed, TwolaneError, WaitTimeout
 from twolane.keys import QUEUES
 from twolane.outcome import Outcome
 from twolane.store import NewJob, Store
@@ -64,8 +64,8 @@ class Loaded(msgspec.Struct):
     """What a load did. Times are seconds from the intended send time.
 
     ``wait`` is until the start (exact to 2 ms), ``latency`` until the end, ``run`` in between.
-    ``late`` is by how much the sender missed its own schedule. ``scv`` is the squared coefficient of variation of
-    the run time. The lists have one value for each second of the load.
+    ``late`` is by how much the sender missed its own schedule. ``scv`` is the squared coefficient
+    of variation of the run time. The lists have one value for each second of the load.
     """
 
     rate: float
@@ -115,9 +115,13 @@ async def apply(
     how long each waited.
 
     Raises:
+        TwolaneError: there is no worker.
         JobsFailed: no job succeeded.
     """
-    beats = await lane_beats(client, call.job.lane)
+    lane = call.job.lane
+    beats = await lane_beats(client, lane)
+    if not beats:
+        raise TwolaneError(f"no {lane} worker is running; start one: `twolane worker {lane}`")
     run = await runs.create(client, "load")
     meter = LoadMeter(client, processes)
     await meter.begin()

@@ -17,6 +17,8 @@ from twolane.keys import Lane
 # From this share on a resource is said to be at its limit. Arbitrary: a core that is busy for 85 %
 # of the time already has queues before it.
 AT_LIMIT: Final = 0.85
+# So many times the run time of the fewest workers, and what jobs wait for is overrun. Arbitrary.
+SLOWED: Final = 1.25
 SLIGHT: Final = 1e-3  # an α that may be as small as none; arbitrary
 MOST_JOBS_FAILED: Final = 0.01
 LEAST_JOBS: Final = 50
@@ -223,6 +225,13 @@ def _limit(points: Sequence[Point], lane: Lane, count: int, found: Fit | None) -
         return f"With {_workers(count)} the limit was {names}."
     nearest = found_limits[0]
     rest = f"the nearest to its limit was {nearest.name}, {nearest.share:.0%} busy"
+    grown = _grown(points)
+    if grown >= SLOWED:
+        return (
+            f"With {_workers(count)} a job ran {grown:.1f} times as long as with the fewest, though "
+            f"nothing here was at its limit: what the jobs wait for (the web service, the "
+            f"database) was; {rest}."
+        )
     if slots_busy >= AT_LIMIT:
         return (
             f"With {_workers(count)} nothing but the slots was at its limit "
@@ -232,6 +241,12 @@ def _limit(points: Sequence[Point], lane: Lane, count: int, found: Fit | None) -
         f"With {_workers(count)} {slots_busy:.0%} of the slots were busy, and nothing that is "
         f"watched was at its limit; {rest}."
     )
+
+
+def _grown(points: Sequence[Point]) -> float:
+    """How much longer a job ran at the largest count than at the smallest."""
+    found = lines(points)
+    return found[-1].run_p50 / max(found[0].run_p50, 1e-9)
 
 
 def _doubts(points: Sequence[Point]) -> list[str]:

@@ -59,7 +59,9 @@ class Latency:
 class Target:
     """Answers any path with 200 and ``body`` after the latency, and with 500 at ``error_rate``.
 
-    ``/healthz`` and ``/stats`` answer at once, and are not counted. With a seed, the n-th request
+    At most ``capacity`` requests are served at once, where it is given: the others wait for their
+    turn, and their latency begins then. ``/healthz`` and ``/stats`` answer at once, and are not
+    counted. With a seed, the n-th request
     to arrive gets the same latency and outcome in every run.
     """
 
@@ -70,12 +72,16 @@ class Target:
         error_rate: float = 0.0,
         body_size: int = 1000,
         seed: int | None = None,
+        capacity: int | None = None,
     ) -> None:
         self.stats = Stats()
         self._draw = random.Random(seed)
         self._latency = Latency(latency, p99, self._draw)
         self._error_rate = error_rate
         self._body = b"x" * body_size
+        self._room: asyncio.Semaphore | contextlib.nullcontext[None] = (
+            asyncio.Semaphore(capacity) if capacity else contextlib.nullcontext()
+        )
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/healthz":
@@ -89,8 +95,9 @@ class Target:
         stats.in_flight += 1
         stats.peak_in_flight = max(stats.peak_in_flight, stats.in_flight)
         try:
-            if seconds > 0:
-                await asyncio.sleep(seconds)
+            async with self._room:
+                if seconds > 0:
+                    await asyncio.sleep(seconds)
         finally:
             stats.in_flight -= 1
         if fails:

@@ -136,6 +136,19 @@ async def test_the_same_seed_fails_the_same_requests(session: aiohttp.ClientSess
     assert await statuses(2) != first
 
 
+async def test_a_service_of_capacity_one_serves_one_after_the_other(
+    session: aiohttp.ClientSession,
+) -> None:
+    async with RawTestServer(Target(0.03, capacity=1).answer) as server:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answers = await asyncio.gather(*(session.get(server.make_url("/")) for _ in range(3)))
+        took = loop.time() - began
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert took >= 0.09, "three times the latency, though all came at once"
+
+
 async def test_an_error_rate_of_one_fails_every_request(session: aiohttp.ClientSession) -> None:
     async with RawTestServer(Target(latency=0, error_rate=1.0).answer) as server:
         for _ in range(10):

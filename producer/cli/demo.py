@@ -37,14 +37,15 @@ SOURCE: Final = Path(__file__).resolve().parents[2]
     metavar="FILE", help="Where to save the results, as JSON.",
 )  # fmt: skip
 @option(
-    "--report", type=click.Path(path_type=Path, dir_okay=False), default=Path("twolane-demo.html"),
-    metavar="FILE", help="Where to write the report: one HTML file with charts.",
+    "--report", type=click.Path(path_type=Path, dir_okay=False), default=None, metavar="FILE",
+    help="Where to write the report, one HTML file with charts. "
+    "Default: beside the results, as twolane-demo.html.",
 )  # fmt: skip
 @option("--csv", "as_csv", is_flag=True, help="Print the comparison as CSV.")
 @option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def demo(
     fetches: int, queries: int, concurrency: int, processes: int | None, output: Path,
-    report: Path, as_csv: bool, as_json: bool,
+    report: Path | None, as_csv: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Everything in one command on this machine.
 
@@ -58,9 +59,11 @@ def demo(
     from producer.cli.output import check_place
     from producer.cli.session import run
 
-    check_place(report, as_json, as_csv)
+    page = report or output.with_suffix(".html")
+    _check_place(output)
+    check_place(page, as_json, as_csv)
     return run(
-        lambda: _demo(fetches, queries, concurrency, processes, output, report, as_csv, as_json)
+        lambda: _demo(fetches, queries, concurrency, processes, output, page, as_csv, as_json)
     )
 
 
@@ -77,7 +80,6 @@ async def _demo(
     from twolane.embedded import Embedded
     from twolane.keys import LANES
 
-    _check_place(output)
     machine = environment.look()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="twolane-demo-"))

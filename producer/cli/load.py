@@ -87,23 +87,7 @@ def load(
     draw = random.Random(seed)
     say(f"sending {rate:g} jobs/s for {seconds:g} s ({arrivals} arrivals) …")
 
-    if workers is None:
-        assert wanted is not None
-        from producer.cli.session import with_broker
-
-        call = source.call(wanted)
-
-        async def theirs(client: Redis) -> int:
-            return await _measured(client, call, plan, draw, {}, "workers as they were found")
-
-        return with_broker(broker, theirs)
-
-    async def ours() -> int:
-        started = own_workers(source, wanted, lane, workers, concurrency, processes, latency, p99)
-        async with started as (client, call, watched, said):
-            return await _measured(client, call, plan, draw, watched, said)
-
-    async def _measured(
+    async def measured(
         client: Redis, call: Call, plan: Load, draw: random.Random,
         watched: Mapping[str, Sequence[psutil.Process]], said: str,
     ) -> int:  # fmt: skip
@@ -130,6 +114,22 @@ def load(
             as_csv,
             report,
         )
+
+    if workers is None:
+        assert wanted is not None
+        from producer.cli.session import with_broker
+
+        call = source.call(wanted)
+
+        async def theirs(client: Redis) -> int:
+            return await measured(client, call, plan, draw, {}, "workers as they were found")
+
+        return with_broker(broker, theirs)
+
+    async def ours() -> int:
+        started = own_workers(source, wanted, lane, workers, concurrency, processes, latency, p99)
+        async with started as (client, call, watched, said):
+            return await measured(client, call, plan, draw, watched, said)
 
     from producer.cli.session import run
 

@@ -35,6 +35,12 @@ def _is_loopback(host: str) -> bool:
     type=click.FloatRange(0, 1),
     help="Share of requests that are answered with 500.",
 )
+@option(
+    "--capacity",
+    default=None,
+    type=click.IntRange(1),
+    help="Requests that it serves at once; the others wait. Default: all.",
+)
 @option("--body-size", default="1kB", type=SIZE, help="Bytes of an answer.")
 @option("--seed", default=None, type=int, help="Draw the same latencies and errors again.")
 def target(
@@ -45,12 +51,14 @@ def target(
     error_rate: float,
     body_size: int,
     seed: int | None,
+    capacity: int | None,
 ) -> None:
     """A web service of chosen latency to fetch from.
 
     \b
     twolane target --latency 50ms
     twolane target --port 0 --latency 50ms --p99 200ms --error-rate 0.01
+    twolane target --capacity 100                  as a service that has so many connections
 
     Any path answers 200 after the latency; /stats counts the requests, /healthz answers at once.
     It ends at once with Ctrl-C or SIGTERM.
@@ -59,7 +67,7 @@ def target(
     from producer import target as service
 
     try:
-        made = service.Target(latency, p99, error_rate, body_size, seed)
+        made = service.Target(latency, p99, error_rate, body_size, seed, capacity)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--p99") from None
     if not _is_loopback(host):

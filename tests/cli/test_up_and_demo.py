@@ -219,6 +219,11 @@ def test_the_demo_ends_well_and_saves_what_it_found(tmp_path: Path) -> None:
     assert "5,761,455 primes below 100,000,000 — checked" in out
     assert "trial: 155,611 primes below 2,097,152 — checked" in out
     assert f"results saved in {file}" in err
+    assert f"report saved in {tmp_path / 'demo.html'}" in err
+    assert "Where this was measured" in (tmp_path / "demo.html").read_text()
+    for lane in ("io", "cpu"):  # the plots, and no colour where nobody looks
+        assert f"{lane} lane, jobs/s over seconds" in out
+    assert "\x1b" not in out
     found = json.loads(file.read_text())
     assert set(found) == {"run", "comparison", "primes", "failures", "slots", "seen", "jobs"}
     assert found["run"]["done"] == found["run"]["total"] == len(found["jobs"])

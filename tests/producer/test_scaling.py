@@ -63,6 +63,22 @@ def test_what_limits_is_named(changes: dict[str, float], name: str) -> None:
     assert f"With 8 workers the limit was {name}." in told(points, "io")
 
 
+def test_jobs_that_run_longer_while_nothing_here_is_busy_wait_for_an_overrun_service() -> None:
+    points = [
+        point(count, 400.0 * min(count, 3), number, machine=0.8)
+        for number in range(3)
+        for count in COUNTS
+    ]
+    for one in points:
+        one.busy.others["workers"] = 0.2
+        one.run.p50 *= max(1, one.workers / 3)
+
+    said = told(points, "io")
+
+    assert "With 8 workers a job ran 2.7 times as long as with the fewest" in said
+    assert "what the jobs wait for (the web service, the database) was" in said
+
+
 def test_fewer_than_six_counts_are_warned_of() -> None:
     points = [one for one in points_on(4) if one.workers in (1, 2, 4)]
 

@@ -1,0 +1,298 @@
+"""``compare``, ``scale``, ``size``, ``load`` and ``runs compare`` as a person has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from producer.cli.scale import Counts
+from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
+from producer.submit import Caller, submit
+from tests.cli.conftest import SAMPLES, Run, run_command
+from tests.producer.making import claim, settle, succeeded
+from twolane.errors import BadArguments, UnknownJob, UsageError
+from twolane.registry import Registry
+
+SHIPPED = ("twolane.jobs",)
+
+
+@pytest.mark.parametrize(
+    ("words", "joined"),
+    [
+        (["--io", "fetch", "url=http://x/?a=b", "--rounds", "2"],
+         ["--io", "fetch 'url=http://x/?a=b'", "--rounds", "2"]),
+        (["--io=fetch", "url=x"], ["--io", "fetch url=x"]),
+        (["--cpu", "a.b", "n=1", "text=two words", "x"],
+         ["--cpu", "a.b n=1 'text=two words'", "x"]),
+        (["--job", "fetch url=x"], ["--job", "fetch url=x"]),
+        (["my_job", "n=1", "--rounds=2"], ["my_job", "n=1", "--rounds=2"]),
+        (["--io"], ["--io"]),
+    ],
+)  # fmt: skip
+def test_a_named_job_takes_the_words_after_it_for_its_arguments(
+    words: list[str], joined: list[str]
+) -> None:
+    assert _gathered(words) == joined
+
+
+def test_several_jobs_may_be_named_one_after_the_other() -> None:
+    assert from_words(["a", "n=1", "m=x=y", "b"]) == [
+        Wanted("a", {"n": "1", "m": "x=y"}), Wanted("b", {}),
+    ]  # fmt: skip
+    assert from_option("a 'text=two words'", "io") == Wanted("a", {"text": "two words"}, "io")
+
+
+@pytest.mark.parametrize("text", ["a b", "", "n=1", "a 'n=1"])
+def test_what_is_not_one_job_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        from_option(text, None)
+
+
+def test_a_job_is_checked_before_anything_is_started() -> None:
+    source = Source(SHIPPED)
+
+    with pytest.raises(BadArguments):
+        source.call(Wanted("count_primes", {"low": "x", "high": "3"}))
+    with pytest.raises(UsageError, match="belongs to the cpu lane, not to the io lane"):
+        source.call(Wanted("count_primes", {"low": "0", "high": "3"}, "io"))
+    with pytest.raises(UnknownJob, match=r"no module 'no\.such'"):
+        source.call(Wanted("no.such.job", {}))
+
+
+def test_a_job_may_be_named_with_its_module() -> None:
+    source = Source(SHIPPED)
+
+    call = source.call(Wanted("tests.cli.sample_jobs.square", {"n": "3"}))
+
+    assert call.job.name == "square"
+    assert source.modules == (*SHIPPED, "tests.cli.sample_jobs")
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"), [("1,2,4", (1, 2, 4)), ("4,1-3", (1, 2, 3, 4)), ("2", (2,))]
+)
+def test_worker_counts(text: str, counts: tuple[int, ...]) -> None:
+    assert Counts().convert(text, None, None) == counts
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "no_such_job"], "unknown job 'no_such_job'"),
+        (["compare", "--io", "count_primes", "low=0", "high=9"], "belongs to the cpu lane"),
+        (["compare", "--json", "--csv"], "give --json or --csv, not both"),
+        (["scale"], "say which lane, or which job"),
+        (["scale", "--lane", "cpu", "--workers", "0"], "worker counts are from 1 to 1024"),
+        (["scale", "--lane", "cpu", "--workers", "two"], "'two' are no worker counts"),
+        (["scale", "--lane", "cpu", "--compose", "--manual"], "give one of --compose, --manual"),
+        (["scale", "--manual", "--lane", "io"], "name the job that those workers know"),
+        (["scale", "--compose", "fetch", "url=http://x"], "give --lane"),
+        (["scale", "fetch", "url=http://x", "fetch", "url=http://y"], "one job at a time"),
+        (["load", "--rate", "5"], "say which lane, or which job"),
+        (["load", "--rate", "5", "--lane", "io"], "or start some: --workers 1"),
+        (["load", "--rate", "5", "--lane", "io", "--for", "2s", "--warm-up", "2s"], "--warm-up"),
+        (["size", "--rate", "5", "--slo", "1s"], "say which lane, or which job"),
+        (["size", "--rate", "5", "--slo", "1s", "--lane", "io", "--mean-run", "1s", "--run", "x"],
+         "give --mean-run or --run, not both"),
+        (["runs", "compare", "a", "b", "--fail-if", "speed < 1"], "there is no measure 'speed'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_one_line_and_exit_code_2(words: list[str], message: str) -> None:
+    code, out, err = run_command(*words)
+
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare"], ["scale", "--lane", "cpu"], ["load", "--rate", "1", "--lane", "io"],
+        ["demo"], ["runs", "show", "x"],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_report_without_a_place_is_told_before_the_work(words: list[str], tmp_path: Path) -> None:
+    code, out, err = run_command(*words, "--report", str(tmp_path / "no" / "r.html"), cwd=tmp_path)
+
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: cannot save the report in ")
+    assert err.count("\n") == 1
+
+
+def test_a_size_from_a_given_run_time_is_littles_law() -> None:
+    words = ["size", "--rate", "200", "--slo", "2s", "--lane", "io", "--mean-run", "50ms"]
+
+    code, out, err = run_command(*words, "--slots", "10", "--json")
+
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["answer"]["workers"] == 2
+    assert found["answer"]["utilisation"] == pytest.approx(0.5)
+    table = run_command(*words, "--slots", "10").out
+    assert all(sentence in table for sentence in found["seen"])
+    rows = list(csv.DictReader(io.StringIO(run_command(*words, "--slots", "10", "--csv").out)))
+    assert rows[0]["workers"] == "2"
+
+
+@pytest.mark.slow
+def test_a_size_is_measured_where_nothing_is_given(twolane: Run) -> None:
+    code, out, _ = run_command(
+        "size", "--rate", "50", "--slo", "1s", "--job", "echo", "value=1", SAMPLES,
+        "--measure", "1s", "--json",
+    )  # fmt: skip
+
+    assert code == 0
+    found = json.loads(out)
+    assert found["service"]["jobs"] > 20
+    assert found["answer"]["workers"] == 1
+
+
+async def made_run(client: Redis, name: str, jobs: int = 30) -> None:
+    """A run that has settled."""
+    caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
+    await submit(client, [caller.call("square", {"n": 3})] * jobs, "job", name)
+    await settle(client, await claim(client, "cpu"), succeeded(9), lane="cpu")
+
+
+async def test_two_runs_are_compared_and_conditions_decide_the_exit_code(
+    twolane: Run, client: Redis
+) -> None:
+    await made_run(client, "before")
+    await made_run(client, "after")
+
+    shown = twolane("runs", "compare", "before", "after")
+    assert (shown.code, shown.err) == (0, "")
+    assert "throughput" in shown.out
+    assert "run.p95" in shown.out
+
+    failing = twolane("runs", "compare", "before", "after", "--fail-if", "throughput > 0")
+    assert failing.code == 4
+    assert "throughput > 0: the ratio is " in failing.err
+    assert "FAILS" in failing.err
+
+    passing = twolane(
+        "runs", "--json", "compare", "before", "after", "--fail-if", "throughput < 0.000001"
+    )
+    assert passing.code == 0
+    found = json.loads(passing.out)
+    assert found["conditions"][0]["fails"] is False
+    assert {one["measure"] for one in found["lines"]} >= {"throughput", "wait.p95", "cpu"}
+
+    rows = csv.DictReader(io.StringIO(twolane("runs", "compare", "before", "after", "--csv").out))
+    assert next(iter(rows))["measure"] == "throughput"
+
+
+async def test_runs_that_are_not_there_are_named(twolane: Run, client: Redis) -> None:
+    await made_run(client, "before")
+
+    ended = twolane("runs", "compare", "before", "after")
+
+    assert ended.code == 2
+    assert "no run is named 'after'" in ended.err
+
+
+async def test_a_run_is_shown_as_csv_and_as_a_report(
+    twolane: Run, client: Redis, tmp_path: Path
+) -> None:
+    await made_run(client, "mine")
+
+    ended = twolane("runs", "show", "mine", "--csv", "--report", str(tmp_path / "r.html"))
+
+    assert ended.code == 0
+    (row,) = csv.DictReader(io.StringIO(ended.out))
+    assert (row["job"], row["jobs"]) == ("square", "30")
+    assert ended.err == f"report saved in {tmp_path / 'r.html'}\n"
+    assert "30 of 30 jobs" in (tmp_path / "r.html").read_text()
+
+
+async def test_a_recorded_run_gives_the_run_times_for_a_size(twolane: Run, client: Redis) -> None:
+    await made_run(client, "mine")
+
+    # Settled by hand, its jobs took no time at all, of which no slot can be full.
+    ended = twolane("size", "--rate", "5", "--slo", "1s", "--lane", "io", "--run", "mine")
+
+    assert ended.code == 2
+    assert "run 'mine' has 0 io jobs that succeeded; two are the least" in ended.err
+
+
+@pytest.mark.slow
+def test_a_comparison_for_real(tmp_path: Path) -> None:
+    code, out, err = run_command(
+        "compare", "echo", "value=1", "square", "n=3", SAMPLES, "--rounds", "2", "--count", "3",
+        "--processes", "2", "--concurrency", "3", "--json", "--report", str(tmp_path / "c.html"),
+    )  # fmt: skip
+
+    assert code == 0, err
+    found = json.loads(out)
+    assert [one["job"] for one in found["compared"]] == ["echo", "square"]
+    for one in found["compared"]:
+        ways = {way["model"]: way for way in one["ways"]}
+        there = {name for name, way in ways.items() if not way["missing"]}
+        assert there >= {"one at a time", "threads", "asyncio", "processes", "twolane workers"}
+        assert all(len(ways[name]["walls"]) == 2 for name in there)
+        assert all(ways[name]["failed"] == 0 for name in there)
+    assert found["environment"]["usable_cores"] >= 1
+    page = (tmp_path / "c.html").read_text()
+    assert "echo" in page
+
+
+@pytest.mark.slow
+def test_a_sweep_for_real(tmp_path: Path) -> None:
+    code, out, err = run_command(
+        "scale", "--lane", "cpu", "--workers", "1,2,3", "--rounds", "2", "--window", "500ms",
+        "--warm-up", "0", "--json", "--report", str(tmp_path / "s.html"),
+    )  # fmt: skip
+
+    assert code == 0, err
+    found = json.loads(out)
+    counts = [one["workers"] for one in found["points"]]
+    assert sorted(counts) == [1, 1, 2, 2, 3, 3]
+    assert sorted(counts[:3]) == [1, 2, 3], "one round after the other"
+    assert 1 <= found["fit"]["recommended"]["count"] <= 3
+    assert "3 rounds that intervals need" in err
+    assert "recommended" in (tmp_path / "s.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_load_for_real(tmp_path: Path) -> None:
+    code, out, err = run_command(
+        "load", "--rate", "50", "--for", "2s", "--lane", "io", "--latency", "5ms", "--workers", "1",
+        "--arrivals", "constant", "--warm-up", "500ms", "--report", str(tmp_path / "l.html"),
+    )  # fmt: skip
+
+    assert code == 0, err
+    assert "fetch (io lane), 1 io worker (concurrency 100 each)" in out
+    assert "latency (intended send to end)" in out
+    assert "50.0 jobs/s sent" in out
+    assert "predicted" in (tmp_path / "l.html").read_text()
+
+
+@pytest.mark.slow
+async def test_the_workers_that_there_are_are_measured_as_they_are(
+    twolane: Run, start_worker: Callable[..., Any]
+) -> None:
+    await start_worker("cpu", "--processes=1")
+
+    ended = twolane(
+        "scale", "square", "n=3", "--as-is", SAMPLES, "--window", "500ms", "--warm-up", "0",
+        "--json",
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.err
+    (point,) = json.loads(ended.out)["points"]
+    assert (point["workers"], point["slots"], point["failed"]) == (1, 1, 0)
+    loaded = twolane("load", "square", "n=3", SAMPLES, "--rate", "40", "--for", "1s",
+                     "--warm-up", "0", "--csv")  # fmt: skip
+    assert loaded.code == 0, loaded.err
+    (second,) = csv.DictReader(io.StringIO(loaded.out))
+    assert int(second["sent"]) > 10
