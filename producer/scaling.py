@@ -21,6 +21,7 @@ AT_LIMIT: Final = 0.85
 SLOWED: Final = 1.25
 SLIGHT: Final = 1e-3  # an α that may be as small as none; arbitrary
 MOST_JOBS_FAILED: Final = 0.01
+NOT_QUIET: Final = 0.25  # cores in use by others, which change what was measured; arbitrary
 LEAST_JOBS: Final = 50
 
 
@@ -134,6 +135,13 @@ def _machine(busy: Busy) -> float:
     return max(busy.machine / busy.cores, ours / busy.usable_cores)
 
 
+def _foreign(busy: Busy) -> float:
+    """Cores that none of those that are watched used; 0 where the workers are elsewhere."""
+    if "workers" not in busy.others:
+        return 0.0
+    return max(0.0, busy.machine - busy.broker - sum(busy.others.values()))
+
+
 def title(found: Fit | None, points: Sequence[Point], lane: Lane) -> str:
     """The finding in a line, as a chart's title has it."""
     if found is None:
@@ -228,8 +236,8 @@ def _limit(points: Sequence[Point], lane: Lane, count: int, found: Fit | None) -
     grown = _grown(points)
     if grown >= SLOWED:
         return (
-            f"With {_workers(count)} a job ran {grown:.1f} times as long as with the fewest, though "
-            f"nothing here was at its limit: what the jobs wait for (the web service, the "
+            f"With {_workers(count)} a job ran {grown:.1f} times as long as with the fewest, "
+            "though nothing here was at its limit: what the jobs wait for (the web service, the "
             f"database) was; {rest}."
         )
     if slots_busy >= AT_LIMIT:
@@ -257,6 +265,12 @@ def _doubts(points: Sequence[Point]) -> list[str]:
         said.append(
             f"The backlog was empty at a look with {counts} workers: "
             "they may have had nothing to do, so their throughput is a lower bound."
+        )
+    foreign = mean(_foreign(point.busy) for point in points)
+    if foreign >= NOT_QUIET:
+        said.append(
+            f"Something else on this machine used {foreign:.1f} of its {points[0].busy.cores} cores "
+            "meanwhile: with less of that, more workers may be worth having."
         )
     failed = sum(point.failed for point in points)
     jobs = sum(point.jobs for point in points)

@@ -100,6 +100,15 @@ def test_an_empty_backlog_is_told() -> None:
     assert f"The backlog was empty at a look with {points[0].workers} workers" in told(points)
 
 
+def test_a_machine_that_was_not_quiet_is_told() -> None:
+    points = points_on(4)
+    assert "Something else" not in told(points)
+    for one in points:
+        one.busy.machine = one.busy.others["workers"] + 0.6
+
+    assert "Something else on this machine used 0.5 of its 4 cores meanwhile" in told(points)
+
+
 def test_failures_and_short_windows_are_told() -> None:
     points = points_on(4)
     points[3].failed = points[3].jobs // 2
