@@ -269,8 +269,8 @@ def _doubts(points: Sequence[Point]) -> list[str]:
     foreign = mean(_foreign(point.busy) for point in points)
     if foreign >= NOT_QUIET:
         said.append(
-            f"Something else on this machine used {foreign:.1f} of its {points[0].busy.cores} cores "
-            "meanwhile: with less of that, more workers may be worth having."
+            f"Something else on this machine used {foreign:.1f} of its {points[0].busy.cores} "
+            "cores meanwhile: with less of that, more workers may be worth having."
         )
     failed = sum(point.failed for point in points)
     jobs = sum(point.jobs for point in points)
