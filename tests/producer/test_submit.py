@@ -140,13 +140,13 @@ async def test_a_repeated_call_is_encoded_once(
     client: Redis, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[Call] = []
-    encode = submitting._encode
+    encode = submitting.encode
 
     def counting(call: Call, now_ms: int) -> bytes:
         encoded.append(call)
         return encode(call, now_ms)
 
-    monkeypatch.setattr(submitting, "_encode", counting)
+    monkeypatch.setattr(submitting, "encode", counting)
 
     await submit(client, [caller.call("take", {"value": "x" * 1_000})] * 100, "test")
 
