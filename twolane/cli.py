@@ -71,6 +71,8 @@ def cli() -> None:
     \b
     twolane demo                                   see it work, on this machine
     twolane up                                     a broker and workers, until Ctrl-C
+    twolane compare                                which kind of concurrency a job wants
+    twolane scale --lane cpu                       how many workers are worth having
     twolane enqueue primes --below 10_000_000 --wait
     twolane enqueue job my_job key=value --jobs my.module
     """

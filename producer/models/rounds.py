@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
+import signal
 import sys
 import sysconfig
 from collections import defaultdict
@@ -96,10 +99,11 @@ async def in_a_process(work: Work, model: str) -> Measurement:
     )  # fmt: skip
     try:
         answer, _ = await process.communicate(work.order(model))
-    except asyncio.CancelledError:
-        process.kill()
+    finally:
+        # A pool's processes outlive the one that was to end them, when that is killed or exits.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-        raise
     if not answer:
         return Measurement(error=f"its process ended with status {process.returncode}")
     return msgspec.json.decode(answer, type=Measurement)

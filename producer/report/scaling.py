@@ -71,6 +71,15 @@ def _curve(points: Sequence[Point], found: Fit | None, title: str) -> Chart:
             mode="lines", name="in proportion",
             line={"color": charts.GREY, "dash": "dot", "width": 1.8}, showlegend=True,
         )  # fmt: skip
+        amdahl = found.amdahl
+        made.add_scatter(
+            x=counts,
+            y=[amdahl.gamma * n / (1 + amdahl.alpha * (n - 1)) for n in counts],
+            mode="lines",
+            name="Amdahl's law (β = 0)",
+            line={"color": charts.COLOURS[3], "dash": "dash", "width": 1.8},
+            showlegend=True,
+        )
         one = found.recommended
         made.add_vline(x=one.count, line={"dash": "dash", "color": charts.COLOURS[2], "width": 2})
         right = one.count > (first + largest) / 2
@@ -83,7 +92,8 @@ def _curve(points: Sequence[Point], found: Fit | None, title: str) -> Chart:
             f" Fit: α = {found.alpha.value:.4f} ({found.alpha.low:.4f}–{found.alpha.high:.4f}), "
             f"β = {found.beta.value:.5f} ({found.beta.low:.5f}–{found.beta.high:.5f}), "
             f"γ = {found.gamma.value:,.4g} jobs/s; {found.verdict}. The dotted line is what every "
-            "worker would do if none was in another's way."
+            "worker would do if none was in another's way. Were β really 0, Amdahl's "
+            f"law would fit so much worse with a probability of {amdahl.p_value:.2g}."
         )
     made.add_scatter(
         x=[point.workers for point in points], y=[point.throughput for point in points],

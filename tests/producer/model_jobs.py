@@ -44,5 +44,12 @@ def exit_at_once() -> None:
 
 
 @job
+def compute_for_ever(mark: str) -> None:
+    with open(mark, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(3600)
+
+
+@job
 def fail_always() -> None:
     raise ValueError("no luck")

@@ -8,6 +8,7 @@ from concurrent import futures
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from producer.models import findings, rounds
@@ -26,6 +27,7 @@ from producer.models.work import (
     available,
 )
 from producer.submit import Caller
+from tests.conftest import wait_until
 from tests.producer.laboratory import compared, fetches, measured, primes_on, work
 from twolane.registry import Registry
 
@@ -79,6 +81,35 @@ async def test_a_job_that_ends_its_process_is_no_measurement_but_a_reason() -> N
 
     assert found.wall == 0
     assert found.error == "its process ended with status 7"
+
+
+@pytest.mark.slow
+async def test_a_measurement_that_is_given_up_leaves_no_process(tmp_path: Path) -> None:
+    mark = tmp_path / "pids"
+    of = sample("compute_for_ever", mark=str(mark))
+    task = asyncio.create_task(in_a_process(of, PROCESSES))
+
+    async def both_run() -> list[int]:
+        pids = [int(line) for line in mark.read_text().splitlines()] if mark.exists() else []
+        return pids if len(pids) == 2 else []
+
+    pids = await wait_until(both_run, "two processes that compute", seconds=60)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    async def gone() -> bool:
+        return not any(psutil.pid_exists(pid) and _lives(pid) for pid in pids)
+
+    await wait_until(gone, "the end of what was started")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_jobs_that_fail_are_counted_and_the_first_error_is_kept() -> None:
