@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from producer.cli.output import Progress, check_place, output_options
-from producer.cli.workload import JobCommand, Wanted, from_option, from_words, latency_option
+from producer.cli.workload import (
+    JobCommand,
+    Wanted,
+    from_option,
+    from_words,
+    latency_option,
+    refuse,
+)
 from twolane.commandline import broker_option, jobs_option, option, print_json, say
 from twolane.errors import UsageError
 from twolane.keys import Lane
@@ -77,6 +84,11 @@ def load(
     check_place(report, as_json, as_csv)
     if warm_up >= seconds:
         raise UsageError("--warm-up leaves nothing of --for")
+    if workers is not None:
+        refuse("broker", "is for workers that are there; those of --workers have a private one")
+    else:
+        for name in ("concurrency", "processes", "latency", "p99"):
+            refuse(name, "is for workers of our own: --workers 1")
     wanted = one_job(words, job_text, lane)
     if wanted is None and workers is None:
         raise UsageError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from producer.cli.output import Progress, check_place, output_options
-from producer.cli.workload import JobCommand, Wanted, from_words, latency_option
+from producer.cli.workload import JobCommand, Wanted, from_words, latency_option, refuse
 from twolane.commandline import broker_option, jobs_option, option, print_json, say
 from twolane.errors import UsageError
 from twolane.keys import Lane
@@ -104,6 +104,13 @@ def scale(
     check_place(report, as_json, as_csv)
     if compose + manual + as_is > 1:
         raise UsageError("give one of --compose, --manual and --as-is")
+    if not (as_is or manual):
+        refuse("broker", "goes with --manual or --as-is; workers of our own have a private one")
+    if not compose:
+        refuse("project_name", "goes with --compose")
+    if as_is or manual or compose:
+        for name in ("concurrency", "processes", "latency"):
+            refuse(name, "is for workers of our own; these are as they are")
     wanted = _wanted(words, lane)
     source = Source(modules)
     looks = Window(window, warm_up)

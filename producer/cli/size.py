@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from producer.cli.workload import JobCommand, latency_option
+from producer.cli.workload import JobCommand, latency_option, refuse
 from twolane.commandline import (
     broker_option,
     jobs_option,
@@ -89,6 +89,10 @@ def size(
     from twolane.cores import usable_cores
 
     check_place(None, as_json, as_csv)
+    if run_name is None:
+        refuse("broker", "goes with --run: what is measured has a private one")
+    if mean_run is None:
+        refuse("scv", "goes with --mean-run")
     wanted = one_job(words, job_text, lane)
     source = Source(modules)
     call = source.call(wanted) if wanted else None

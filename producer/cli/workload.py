@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from twolane.commandline import load_jobs, option
 from twolane.errors import UnknownJob, UsageError
@@ -45,6 +46,17 @@ class JobCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _gathered(args))
+
+
+def refuse(option_name: str, reason: str) -> None:
+    """Refuse an option that would do nothing here, where it was written and not a variable's.
+
+    Raises:
+        UsageError: it was written.
+    """
+    ctx = click.get_current_context()
+    if ctx.get_parameter_source(option_name) is ParameterSource.COMMANDLINE:
+        raise UsageError(f"--{option_name.replace('_', '-')} {reason}")
 
 
 def _gathered(args: Sequence[str]) -> list[str]:

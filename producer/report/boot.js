@@ -8,6 +8,9 @@
     const made = structuredClone(layout);
     made.font = { ...made.font, color: ink };
     made.paper_bgcolor = made.plot_bgcolor = "rgba(0,0,0,0)";
+    // So that no grid line goes through a label.
+    made.annotations = (made.annotations || []).map((one) => (
+      { ...one, bgcolor: isDark ? "#181818" : "#ffffff" }));
     made.hoverlabel = { bgcolor: isDark ? "#303030" : "#ffffff", font: { color: ink } };
     for (const name of Object.keys(made).filter((one) => /^[xy]axis\d*$/.test(one))) {
       made[name] = { ...made[name], gridcolor: line, zerolinecolor: line, linecolor: line };
