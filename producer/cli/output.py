@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from twolane.commandline import json_option, option, plain, print_json, say
+from twolane.commandline import json_option, option, plain, say
 from twolane.errors import TwolaneError, UsageError
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -87,9 +87,3 @@ class Progress:
             return
         text = f"{done}/{of} {plain(what)}" if what else ""
         click.echo(f"\r\033[K{text[:100]}", nl=False, err=True)
-
-
-__all__ = [
-    "Progress", "cell_text", "check_place", "output_options", "print_csv", "print_json",
-    "report_option", "write_report",
-]  # fmt: skip
