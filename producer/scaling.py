@@ -268,9 +268,12 @@ def _doubts(points: Sequence[Point]) -> list[str]:
         )
     foreign = mean(_foreign(point.busy) for point in points)
     if foreign >= NOT_QUIET:
+        largest = max(point.workers for point in points)
+        share = mean(_machine(point.busy) for point in points if point.workers == largest)
+        matters = ": without that, more workers may be worth having" if share >= AT_LIMIT else ""
         said.append(
             f"Something else on this machine used {foreign:.1f} of its {points[0].busy.cores} "
-            "cores meanwhile: with less of that, more workers may be worth having."
+            f"cores meanwhile{matters}."
         )
     failed = sum(point.failed for point in points)
     jobs = sum(point.jobs for point in points)

@@ -101,7 +101,7 @@ def tell(one: Answer, service: Service, lane: Lane) -> list[str]:
         f"{one.for_wait} have {one.quantile:.0%} of the jobs start within "
         f"{seconds(one.slo_seconds)}: {why} decides.",
         f"Predicted for {one.slots} slots: {one.chance:.1%} of the jobs wait at all, "
-        f"{one.quantile:.0%} start within {seconds(one.wait_quantile)} "
+        f"{one.quantile:.0%} start {_within(one.wait_quantile)} "
         f"({'M/M/c' if service.scv == 1 else 'M/G/c'}), besides the milliseconds that any job "
         "takes from queue to worker.",
     ]
@@ -110,11 +110,17 @@ def tell(one: Answer, service: Service, lane: Lane) -> list[str]:
     elif one.fewer_wait_quantile is not None and one.fewer_utilisation < 1:
         said.append(
             f"With one worker less the slots would be {one.fewer_utilisation:.0%} busy, and "
-            f"{one.quantile:.0%} would start within {seconds(one.fewer_wait_quantile)}."
+            f"{one.quantile:.0%} would start {_within(one.fewer_wait_quantile)}."
         )
     else:
         said.append("With one worker less the queue would grow without end.")
     return said
+
+
+def _within(wait: float) -> str:
+    from producer.cli.tables import seconds
+
+    return f"within {seconds(wait)}" if wait else "at once"
 
 
 class Check(msgspec.Struct):
