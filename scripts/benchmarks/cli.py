@@ -77,7 +77,7 @@ def main(
 
     \b
     scripts/bench                                    the core of it, in three minutes
-    scripts/bench full --json bench.json             all of it, more than an hour
+    scripts/bench full --json bench.json             all of it, most of an hour
     scripts/bench --write-docs bench.json            docs/benchmarks.md from that
     scripts/bench quick --only noop-32 --contestants twolane,saq
 
