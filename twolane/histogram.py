@@ -29,8 +29,13 @@ class Histogram:
         self.buckets: dict[int, int] = dict(buckets or {})
 
     def add(self, seconds: float) -> None:
-        bucket = math.ceil(math.log(max(seconds, SHORTEST_SECONDS)) * _PER_LOG)
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        if not seconds > SHORTEST_SECONDS:
+            seconds = SHORTEST_SECONDS
+        bucket = math.ceil(math.log(seconds) * _PER_LOG)
+        try:
+            self.buckets[bucket] += 1
+        except KeyError:
+            self.buckets[bucket] = 1
 
     def __len__(self) -> int:
         """How many durations it has counted."""

@@ -41,6 +41,8 @@ def raw_id(job_id: str) -> bytes:
 
 def shown_id(job_id: str) -> str:
     """An id for records and people: what is not text in it, escaped."""
+    if job_id.isascii():
+        return job_id
     return job_id.encode("utf-8", "backslashreplace").decode()
 
 

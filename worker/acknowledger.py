@@ -16,31 +16,30 @@ class Acknowledger:
     """What is to be told. :class:`worker.exchange.Exchange` takes it and tells it.
 
     ``on_told`` gets the ids that the store has answered for, ``on_fenced`` those of them that were
-    not this worker's any more, ``on_news`` is called when there is something to tell.
+    not this worker's any more. ``on_news`` is the exchange's: there is something to tell.
     """
 
     def __init__(
         self,
         on_told: Callable[[list[str]], None],
         on_fenced: Callable[[list[str]], None],
-        on_news: Callable[[], None],
     ) -> None:
         self._on_told = on_told
         self._on_fenced = on_fenced
-        self._on_news = on_news
+        self.on_news: Callable[[], None] = lambda: None
         self._report = Report()
 
     def settle(self, settlement: Settlement) -> None:
         self._report.settled.append(settlement)
-        self._on_news()
+        self.on_news()
 
     def retry(self, job_id: str, fence: bytes, delay_ms: int) -> None:
         self._report.retries.append((job_id, fence, delay_ms))
-        self._on_news()
+        self.on_news()
 
     def release(self, job_id: str, fence: bytes, due_ms: int) -> None:
         self._report.releases.append((job_id, fence, due_ms))
-        self._on_news()
+        self.on_news()
 
     @property
     def has_news(self) -> bool:

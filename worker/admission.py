@@ -38,6 +38,8 @@ class Admission:
 
         Where a job's own retries take it that far, nothing is known of any death.
         """
+        if attempt.try_ < self._max_tries:
+            return False
         job = attempt.job
         return job is not None and attempt.try_ >= self.tries(job) > job.retries + 1
 
@@ -73,9 +75,8 @@ class Admission:
             )
         if payload.try_ and payload.try_ > attempt.try_:
             attempt.try_ = payload.try_  # arq's _job_try
-        limit = self.tries(job)
-        if attempt.try_ > limit:
+        if attempt.try_ > self._max_tries and attempt.try_ > self.tries(job):
             raise TriesExhausted(
-                f"given up at try {attempt.try_} of {limit}: earlier workers died with it, or it "
-                "was retried as often"
+                f"given up at try {attempt.try_} of {self.tries(job)}: earlier workers died with "
+                "it, or it was retried as often"
             )

@@ -13,7 +13,7 @@ import contextlib
 import inspect
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -116,7 +116,7 @@ class Engine(arq.worker.Worker):
         self.store = Store(client, self._channel)
         self.beat = beat
         self.runner: LaneRunner | None = None
-        self.acknowledger = Acknowledger(self._told, self._count_fenced, self._notice)
+        self.acknowledger = Acknowledger(self._told, self._count_fenced)
         # Half of the slots at once: the server looks for the one half while this loop starts the
         # other.
         self._portion = min(PORTION, -(-slots // CONVERSATIONS))
@@ -259,7 +259,10 @@ class Engine(arq.worker.Worker):
             self._lose(stale)
         self.running[claimed.id] = self._held[claimed.id] = attempt
         self._empty.clear()
-        self._guard(attempt, lambda: self._admit(attempt, claimed))
+        try:
+            self._admit(attempt, claimed)
+        except Exception as error:
+            self._cannot_start(attempt, error)
 
     def _admit(self, attempt: Attempt, claimed: ClaimedJob) -> None:
         assert self.runner is not None
@@ -281,18 +284,15 @@ class Engine(arq.worker.Worker):
         attempt, runner = self._on_trial, self.runner
         if attempt is None or attempt.started or self._handing_back or runner is None:
             return
-        self._guard(attempt, lambda: runner.start(attempt))
-
-    def _guard(self, attempt: Attempt, step: Callable[[], None]) -> None:
-        """Take a step towards an attempt's start; what it raises is the attempt's end."""
         try:
-            step()
-        except JobFailure as error:
-            self.finish(attempt, Ended(error=wire.error_record(error), retryable=False))
-        except BadArguments as error:
-            self.finish(attempt, Ended(error=wire.error_record(error), retryable=False))
-        except Exception as error:  # a job's own code, run while its arguments were made
-            self.finish(attempt, Ended(error=wire.error_record(error)))
+            runner.start(attempt)
+        except Exception as error:
+            self._cannot_start(attempt, error)
+
+    def _cannot_start(self, attempt: Attempt, error: Exception) -> None:
+        """End an attempt by what was raised on its way to its start, a job's own code included."""
+        retryable = not isinstance(error, (JobFailure, BadArguments))
+        self.finish(attempt, Ended(error=wire.error_record(error), retryable=retryable))
 
     def finish(self, attempt: Attempt, ended: Ended) -> None:
         """Settle an attempt that ended; called by the lane, once for each."""

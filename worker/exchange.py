@@ -47,6 +47,7 @@ class Exchange:
         self._claimer = claimer
         self._portion = portion
         self._news = asyncio.Event()
+        acknowledger.on_news = self.notice
         self._talking = 0
         self._fell_quiet = asyncio.Event()
         self._reconnection = Reconnection("claiming jobs and recording results")

@@ -8,7 +8,7 @@ import msgspec
 
 from twolane import keys, outcome, wire
 from twolane.keys import QUEUES, Lane
-from twolane.outcome import EMPTY_LIST, EMPTY_MAP, Outcome
+from twolane.outcome import EMPTY_LIST, EMPTY_MAP, NIL, Outcome
 from twolane.store import Kind, Settlement
 from worker.attempt import Attempt, Ended
 
@@ -37,34 +37,36 @@ class Recorder:
             result = wire.dumps_error(ended.error)
         else:
             result = ended.result
+        run = attempt.run
+        # By position, which takes half the time: this is done once a job.
         record = Outcome(
-            try_=attempt.try_,
-            function=payload.function if payload else "?",
-            args=args,
-            kwargs=kwargs,
-            enqueued_ms=payload.enqueued_ms if payload else attempt.due_ms,
-            success=kind == "done",
-            result=msgspec.Raw(result),
-            started_ms=attempt.started_ms,
-            finished_ms=attempt.started_ms + round(ended.run_seconds * 1000),
-            queue=self._queue,
-            id=keys.shown_id(attempt.id),
-            run=keys.shown_id(attempt.run) or None,
-            lane=self._lane,
-            worker=self._worker,
-            wait_ms=max(0, attempt.started_ms - attempt.due_ms),
-            run_seconds=ended.run_seconds,
-            cpu_seconds=ended.cpu_seconds,
-            hold_seconds=ended.hold_seconds,
-            memory_bytes=ended.memory_bytes,
-            blocked_at=ended.blocked_at,
-            cancelled=kind == "cancelled",
+            attempt.try_,
+            payload.function if payload else "?",
+            args,
+            kwargs,
+            payload.enqueued_ms if payload else attempt.due_ms,
+            kind == "done",
+            NIL if result == NIL else msgspec.Raw(result),
+            attempt.started_ms,
+            attempt.started_ms + round(ended.run_seconds * 1000),
+            self._queue,
+            keys.shown_id(attempt.id),
+            keys.shown_id(run) or None,
+            self._lane,
+            self._worker,
+            max(0, attempt.started_ms - attempt.due_ms),
+            ended.run_seconds,
+            ended.cpu_seconds,
+            ended.hold_seconds,
+            ended.memory_bytes,
+            ended.blocked_at,
+            kind == "cancelled",
         )
         whole, entry = outcome.encode(record)
         keep = job.keep_result if job else KEEP_UNKNOWN_SECONDS
         keep_ms = -1 if keep is None else int(keep * 1000)
         return Settlement(
-            attempt.id, attempt.fence, whole, keep_ms, kind, record.function, attempt.run, entry
+            attempt.id, attempt.fence, whole, keep_ms, kind, record.function, run, entry
         )
 
 

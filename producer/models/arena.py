@@ -25,9 +25,11 @@ def main() -> None:
         measured = measure(order)
     except Exception as error:
         measured = Measurement(error=described(error))
+    # Before the answer: whoever waits for that looks for them next, and this process is gone.
+    sys.stdout.flush()
+    sys.stderr.flush()
     with os.fdopen(answer, "wb") as stream:
         stream.write(msgspec.json.encode(measured))
-    sys.stderr.flush()
     # A thread that a job has left behind must not keep the measurement waiting.
     os._exit(0)
 

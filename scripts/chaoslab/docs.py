@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from worker.cores import usable_cores
-
 from chaoslab import table
 from chaoslab.judge import Row
+from twolane.cores import usable_cores
 
 BEGIN: Final = "<!-- the table: written by scripts/chaos quick --write-docs -->"
 END: Final = "<!-- end of the table -->"

@@ -13,9 +13,7 @@ from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Final, Literal, Self
 
-from redis.asyncio import Redis
-
-from twolane.store import Store
+from twolane import store
 
 CHUNK_BYTES: Final = 256 * 1024
 Where = Literal["before", "after"]
@@ -33,10 +31,9 @@ class Proxy:
     def __init__(self, server: int) -> None:
         self._server = server
         self._marks: dict[bytes, str] = {}
-        store = Store(Redis())  # which is never connected
         for name in SCRIPTS:
             # Called by its digest, or sent whole where the server does not have it.
-            self._marks[getattr(store, f"_{name}").sha.encode()] = name
+            self._marks[getattr(store, name.upper()).sha.encode()] = name
             file = resources.files("twolane").joinpath("lua", f"{name}.lua")
             self._marks[file.read_bytes().partition(b"\n")[0]] = name
         self.longest_mark = max(map(len, self._marks))
