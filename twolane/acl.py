@@ -38,7 +38,7 @@ RULES: Final[dict[Role, str]] = {
         f"-@all +@read +@write +@pubsub {_TALK} {_NEVER} +eval +evalsha "
         "~arq:queue* ~arq:job:* ~arq:result:* ~arq:retry:* ~arq:in-progress:* ~arq:abort "
         "~twolane:run:* ~twolane:dead ~twolane:dead:* ~twolane:counters:* "
-        "~twolane:worker:* ~twolane:workers ~twolane:none "
+        "~twolane:worker:* ~twolane:workers ~twolane:workers:* ~twolane:none "
         "resetchannels &twolane:wake:*"
     ),
     # Looks at heartbeats, counters, runs and outcomes; changes nothing, and sees no payload that

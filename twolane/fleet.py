@@ -18,6 +18,7 @@ class Heartbeat(msgspec.Struct, omit_defaults=True):
 
     ``slots`` is how many jobs it runs at once, ``busy`` how many it runs now; the counters are
     since its start. ``cpu_share`` is in cores, ``loop_lag_ms`` how late its event loop was.
+    ``fleet`` is how many workers its lane has, as far as it knows, itself included.
     ``blocked_by`` names the job that holds the loop now, and where, if one does for too long.
     ``wait`` and ``run`` are buckets of :mod:`twolane.histogram` with all jobs since its start.
     Times in ms are the server's clock.
@@ -34,6 +35,7 @@ class Heartbeat(msgspec.Struct, omit_defaults=True):
     retried: int = 0
     fenced: int = 0
     draining: bool = False
+    fleet: int = 1
     blocked_by: str = ""
     loop_lag_ms: float = 0.0
     cpu_share: float = 0.0

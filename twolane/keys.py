@@ -91,6 +91,11 @@ def dead(job_id: str) -> str:
     return DEAD_PREFIX + job_id
 
 
+def lane_workers(lane: str) -> str:
+    """Sorted set: worker of that lane -> time until which its word holds, in ms."""
+    return f"{WORKERS}:{lane}"
+
+
 def worker(worker_id: str) -> str:
     """String with a time to live: a worker's latest heartbeat."""
     return WORKER_PREFIX + worker_id

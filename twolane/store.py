@@ -126,11 +126,15 @@ class Report:
 
 
 class Request(NamedTuple):
-    """What a worker asks for: up to ``limit`` jobs under a lease. ``fence`` is new each time."""
+    """What a worker asks for: up to ``limit`` jobs under a lease. ``fence`` is new each time.
+
+    Of ``workers`` that share the queue each gets its share of what is due, where that is less.
+    """
 
     fence: str
     limit: int
     lease_ms: int
+    workers: int = 1
 
 
 class Exchanged(NamedTuple):
@@ -417,7 +421,7 @@ def _enqueuing(
 
 def _claiming(queue: str, request: Request) -> Arguments:
     limit = min(request.limit, MAX_CLAIM)
-    return (queue, keys.ABORTS), (request.fence, request.lease_ms, limit)
+    return (queue, keys.ABORTS), (request.fence, request.lease_ms, limit, request.workers)
 
 
 def _settling(queue: str, settled: Iterable[Settlement]) -> Arguments:

@@ -206,7 +206,8 @@ class Engine(arq.worker.Worker):
         self._woken = False
         self._claims += 1
         self._asked += count
-        return Request(f"{self.beat.worker}:{self._claims}", count, self.lease_ms)
+        fence = f"{self.beat.worker}:{self._claims}"
+        return Request(fence, count, self.lease_ms, self.beat.fleet)
 
     def answered(self, request: Request, claim: Claim | None) -> None:
         """Start what was claimed."""

@@ -48,6 +48,7 @@ class Pulse:
         self._on_aborts = on_aborts
         self._on_sent = on_sent
         self._helpers = helpers
+        self._fleets = (keys.WORKERS, keys.lane_workers(beat.lane))
         self._processes = {os.getpid(): psutil.Process()}
         self._usage()
         self._now = asyncio.Event()
@@ -89,7 +90,8 @@ class Pulse:
 
     async def goodbye(self) -> None:
         async with self._client.pipeline(transaction=False) as pipe:
-            pipe.zrem(keys.WORKERS, self._beat.worker)
+            for key in self._fleets:
+                pipe.zrem(key, self._beat.worker)
             pipe.delete(keys.worker(self._beat.worker))
             await pipe.execute()
 
@@ -104,11 +106,13 @@ class Pulse:
             pipe.set(keys.worker(self._beat.worker), fleet.encode(self._beat), px=fleet.KEEP_MS)
             (seconds, micros), aborts, _ = await _executed(pipe)
             now_ms = seconds * 1000 + micros // 1000
-            pipe.zadd(keys.WORKERS, {self._beat.worker: now_ms + fleet.KEEP_MS})
-            pipe.zremrangebyscore(keys.WORKERS, "-inf", now_ms)
+            for key in self._fleets:
+                pipe.zadd(key, {self._beat.worker: now_ms + fleet.KEEP_MS})
+                pipe.zremrangebyscore(key, "-inf", now_ms)
             if aborts:
                 pipe.zremrangebyscore(keys.ABORTS, "-inf", now_ms - ABORT_KEEP_MS)
-            await _executed(pipe)
+            pipe.zcard(keys.lane_workers(self._beat.lane))
+            *_, self._beat.fleet = await _executed(pipe)
         self._on_sent()
         if aborts:
             await self._on_aborts([keys.id_of(one) for one in aborts])

@@ -125,7 +125,8 @@ class Watch(threading.Thread):
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         beat = msgspec.structs.replace(self._beat, blocked_by=blocked_by, at_ms=now_ms)
         self._client.set(keys.worker(beat.worker), fleet.encode(beat), px=fleet.KEEP_MS)
-        self._client.zadd(keys.WORKERS, {beat.worker: now_ms + fleet.KEEP_MS})
+        for key in (keys.WORKERS, keys.lane_workers(beat.lane)):
+            self._client.zadd(key, {beat.worker: now_ms + fleet.KEEP_MS})
 
     def _look_at_loop(self) -> str | None:
         """Name the job that has held the loop for too long, with the line where it is now."""

@@ -151,3 +151,25 @@ async def test_a_run_without_jobs_is_opened_and_sealed(store: Store) -> None:
     assert opened is not None
     assert opened.accepted == 0
     assert await store.client.hget(keys.run("r"), "sealed") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("due", "workers", "asked", "taken"),
+    [(9, 3, 10, 3), (7, 3, 10, 3), (1, 3, 10, 1), (90, 3, 10, 10), (5, 1, 10, 5), (0, 3, 10, 0)],
+)
+async def test_a_worker_takes_its_share_of_what_is_due(
+    store: Store, due: int, workers: int, asked: int, taken: int
+) -> None:
+    # The first to ask took all that it had slots for, and the others' slots stayed empty.
+    await store.enqueue_many(QUEUE, [NewJob(f"{n:02}", b"payload") for n in range(due)])
+    await store.enqueue_many(QUEUE, [NewJob("later", b"payload", delay_ms=60_000)])
+
+    answer = await store.exchange(QUEUE, Report(), Request("fence", asked, 60_000, workers))
+
+    assert answer.claim is not None
+    assert len(answer.claim.jobs) == taken
+    if taken < min(due, asked):  # it is to ask again soon: others may have no slots
+        assert answer.claim.next_due_ms == answer.claim.now_ms
+    elif due < asked:
+        assert answer.claim.next_due_ms is not None
+        assert answer.claim.next_due_ms > answer.claim.now_ms

@@ -70,3 +70,17 @@ async def test_a_full_server_makes_no_worker_unwell(client: Redis) -> None:
         await client.config_set("maxmemory", 0)
 
     assert sent == [None]
+
+
+async def test_a_worker_knows_how_many_its_lane_has(client: Redis) -> None:
+    beats = [identify("io"), identify("io"), identify("cpu")]
+    pulses = [Pulse(client, beat, ignore, nothing) for beat in beats]
+
+    for _ in range(2):
+        for pulse in pulses:
+            await pulse.send()
+    assert [beat.fleet for beat in beats] == [2, 2, 1]
+
+    await pulses[0].goodbye()
+    await pulses[1].send()
+    assert beats[1].fleet == 1

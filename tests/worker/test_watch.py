@@ -211,8 +211,9 @@ class Rival:
     def _run(self) -> None:
         while not self._ended.wait(0.01):
             reply: Any = self._client.eval(
-                self._claim.text, 2, keys.IO_QUEUE, keys.ABORTS, f"rival:{self.claims}", 60_000, 100
-            )
+                self._claim.text, 2, keys.IO_QUEUE, keys.ABORTS,
+                f"rival:{self.claims}", 60_000, 100, 1,
+            )  # fmt: skip
             self.taken += reply[2::5]
             self.claims += 1
 

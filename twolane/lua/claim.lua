@@ -1,8 +1,8 @@
 -- Takes due jobs under a lease.
 --
 -- KEYS  1 queue (sorted set)   2 arq's aborts (sorted set)
--- ARGV  1 fence of this claim   2 lease, ms   3 how many at the most
--- Returns {now in ms, next due time in ms or -1, then for each job: id, payload (nil where it
+-- ARGV  1 fence of this claim   2 lease, ms   3 how many at the most   4 how many workers share the queue
+-- Returns {now in ms, next due time in ms or -1 (now, where jobs were left to the others), then for each job: id, payload (nil where it
 -- expired), try (1 for the first), the time it was due in ms, '1' where its abort was asked for}.
 -- Atomic: no two claims take the same job; a claimed job is due again when its lease ends, unless
 -- it is renewed.
@@ -11,7 +11,16 @@ redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = now + ARGV[2]
-local want = tonumber(ARGV[3])
+local want, left_to_others = tonumber(ARGV[3]), false
+local workers = tonumber(ARGV[4])
+if workers > 1 then
+  -- What is due is shared out: the first to ask does not take what others have free slots for.
+  local due = redis.call('ZCOUNT', KEYS[1], '-inf', now)
+  local share = math.ceil(due / workers)
+  if share < want then
+    want, left_to_others = share, share < due
+  end
+end
 local ids, scores, skipped = {}, {}, 0
 -- A due job that is held is one that a stock arq worker runs: arq leaves it in the due part of the
 -- set. 1,000 bounds the time of one call; a queue shared with more stock slots is not expected.
@@ -60,7 +69,9 @@ if taken > 0 then
   end
   set_many(tries, 88400000)
 end
-if taken < want then
+if taken == want and left_to_others then
+  out[2] = now
+elseif taken < tonumber(ARGV[3]) then
   local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if #later > 0 then out[2] = tonumber(later[2]) end
 end
