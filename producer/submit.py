@@ -18,6 +18,7 @@ from twolane.runs import Run
 from twolane.store import ENQUEUE_BATCH, NewJob, Opened, Store
 
 NIL = b"\xc0"
+RUN_BYTES = 65  # what a run's name, of 64 letters at most, takes in the place of NIL
 
 
 class Call(NamedTuple):
@@ -120,7 +121,7 @@ def encode(call: Call, now_ms: int) -> bytes:
             "run": None,
         }
     )
-    if len(payload) > wire.MAX_PAYLOAD_BYTES:
+    if len(payload) + RUN_BYTES > wire.MAX_PAYLOAD_BYTES:
         raise PayloadTooLarge(
             f"job {call.job.name!r}: its arguments take {len(payload):,} bytes; "
             f"the limit is {wire.MAX_PAYLOAD_BYTES:,}"

@@ -37,7 +37,7 @@ RULES: Final[dict[Role, str]] = {
     "worker": (
         f"-@all +@read +@write +@pubsub {_TALK} {_NEVER} +eval +evalsha "
         "~arq:queue* ~arq:job:* ~arq:result:* ~arq:retry:* ~arq:in-progress:* ~arq:abort "
-        "~twolane:run:* ~twolane:dead ~twolane:dead:* ~twolane:counters:* "
+        "~twolane:runs ~twolane:run:* ~twolane:dead ~twolane:dead:* ~twolane:counters:* "
         "~twolane:worker:* ~twolane:workers ~twolane:workers:* ~twolane:none "
         "resetchannels &twolane:wake:*"
     ),

@@ -27,7 +27,7 @@ from twolane import keys
 REPLY_SECONDS: Final = 20.0
 
 Command = tuple[Any, ...]
-Reply = Any  # what hiredis makes of it, or an instance of ResponseError
+Reply = Any  # what hiredis makes of it, or an instance of RedisError
 
 
 class Channel:
@@ -52,13 +52,18 @@ class Channel:
         wire = self._wire
         if wire is None or wire.error is not None:
             wire = await self._connected()
-        return await wire.send(data, len(commands), self._reply_seconds)
+        replies = await wire.send(data, len(commands), self._reply_seconds)
+        if any(isinstance(reply, errors.ReadOnlyError) for reply in replies):
+            # It is a replica now; who answers to its name next may be the new primary.
+            wire.lose(errors.ConnectionError("the server became a replica"))
+        return replies
 
     async def _connected(self) -> _Wire:
         async with self._connecting:
             if self._wire is not None and self._wire.error is None:
                 return self._wire
-            transport, connection = await _connect(self._client)
+            async with asyncio.timeout(self._reply_seconds):
+                transport, connection = await _connect(self._client)
             self._wire = _Wire(transport, connection)
             transport.set_protocol(self._wire)
             return self._wire
@@ -146,7 +151,8 @@ class Subscription(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._subscribed: asyncio.Future[None] = loop.create_future()
         self._lost: asyncio.Future[None] = loop.create_future()
-        self._transport, self._connection = await _connect(self._client)
+        async with asyncio.timeout(REPLY_SECONDS):
+            self._transport, self._connection = await _connect(self._client)
         try:
             self._transport.set_protocol(self)
             self._transport.write(pack(("SUBSCRIBE", self._channel)))
@@ -206,15 +212,16 @@ async def _connect(client: Redis) -> tuple[asyncio.Transport, Any]:
     return connection._writer.transport, connection
 
 
-_ERRORS: Final[dict[str, type[errors.ResponseError]]] = {
+_ERRORS: Final[dict[str, type[errors.RedisError]]] = {
     "NOSCRIPT": errors.NoScriptError,
     "OOM": errors.OutOfMemoryError,
+    "LOADING": errors.BusyLoadingError,
     "READONLY": errors.ReadOnlyError,
     "NOPERM": errors.NoPermissionError,
 }
 
 
-def reply_error(text: str) -> errors.ResponseError:
+def reply_error(text: str) -> errors.RedisError:
     """The exception for an error that the server answered with."""
     return _ERRORS.get(text.partition(" ")[0], errors.ResponseError)(text)
 

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from twolane import keys
 from twolane.channel import Channel, Command, Reply, pack
@@ -135,6 +135,7 @@ class Request(NamedTuple):
     limit: int
     lease_ms: int
     workers: int = 1
+    asked_at: float = float("inf")  # on the monotonic clock, s
 
 
 class Exchanged(NamedTuple):
@@ -147,7 +148,7 @@ class Exchanged(NamedTuple):
     claim: Claim | None
     fenced: list[str]
     untold: Report
-    error: ResponseError | None
+    error: RedisError | None
 
 
 def _read(name: str) -> str:
@@ -308,13 +309,13 @@ class Store:
         untold, error, claim = Report(), None, None
         fenced: list[str] = []
         for part, reply in zip(told, replies, strict=False):
-            if isinstance(reply, ResponseError):
+            if isinstance(reply, RedisError):
                 error = reply
                 untold.put_back(part)
             else:
                 fenced += texts(reply)
         if request is not None:
-            if isinstance(replies[-1], ResponseError):
+            if isinstance(replies[-1], RedisError):
                 error = replies[-1]
             else:
                 claim = _claim_of(replies[-1], request)
@@ -365,7 +366,7 @@ class Store:
 
     async def _call(self, script: Script, keys_: Sequence[str], args: Sequence[Any]) -> Reply:
         [reply] = await self._send([(script, keys_, args)])
-        if isinstance(reply, ResponseError):
+        if isinstance(reply, RedisError):
             raise reply
         return reply
 

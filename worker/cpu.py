@@ -72,6 +72,11 @@ class CpuLane:
     def _hand_back(self) -> None:
         """Give up those that were claimed ahead of jobs that turned out to be long."""
         self._impatience = None
+        if self._ahead and self._pool.busy < self._pool.size:
+            # They wait for a process that is being started, not behind a long job.
+            loop = asyncio.get_running_loop()
+            self._impatience = loop.call_later(AHEAD_SECONDS, self._hand_back)
+            return
         late = monotonic() - AHEAD_SECONDS
         for attempt in list(self._ahead):
             run = attempt.handle

@@ -185,7 +185,16 @@ class Engine(arq.worker.Worker):
         )
         self.wake()
         if self.burst:
-            await self._wait_burst_over()
+            # A signal ends it too while the broker is away and something is left to tell.
+            waits = [self._wait_burst_over(), self._drained.wait()]
+            tasks = [self.loop.create_task(one) for one in waits]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if tasks[0].done():
+                    tasks[0].result()
+            finally:
+                for one in tasks:
+                    one.cancel()
         else:
             await self._drained.wait()
 
@@ -199,7 +208,9 @@ class Engine(arq.worker.Worker):
         if self.draining or not self._hungry:
             return None
         assert self.runner is not None
-        free = self.slots + self.runner.ahead() - len(self.running) - self._asked
+        places = self.slots + self.runner.ahead()
+        # What the store refuses must not pile up: no more than four times what can run.
+        free = min(places - len(self.running), 4 * places - len(self._held)) - self._asked
         count = min(free, self._portion)
         if count <= 0:
             return None
@@ -207,7 +218,7 @@ class Engine(arq.worker.Worker):
         self._claims += 1
         self._asked += count
         fence = f"{self.beat.worker}:{self._claims}"
-        return Request(fence, count, self.lease_ms, self.beat.fleet)
+        return Request(fence, count, self.lease_ms, self.beat.fleet, monotonic())
 
     def answered(self, request: Request, claim: Claim | None) -> None:
         """Start what was claimed."""
@@ -217,8 +228,10 @@ class Engine(arq.worker.Worker):
         self._server_ms_at = claim.now_ms - monotonic() * 1000
         if not self.beat.started_ms:
             self.beat.started_ms = claim.now_ms
+        # A loop that was held for longer than the lease: others may run these jobs by now.
+        is_stale = monotonic() > request.asked_at + request.lease_ms / 1000
         for one in claim.jobs:
-            if self.draining:  # the claim was on its way when that began
+            if self.draining or is_stale:  # the claim was on its way when that began
                 self.acknowledger.release(one.id, one.fence, one.due_ms)
             else:
                 self._start(one, claim.now_ms)

@@ -14,6 +14,8 @@ from worker.attempt import Attempt, Ended
 
 # arq's default for results of functions that it does not know.
 KEEP_UNKNOWN_SECONDS = 3600.0
+# The server refuses a time to live beyond its 64 bits, and all that is told with it.
+MAX_KEEP_MS = 10**15
 
 
 class Recorder:
@@ -64,7 +66,7 @@ class Recorder:
         )
         whole, entry = outcome.encode(record)
         keep = job.keep_result if job else KEEP_UNKNOWN_SECONDS
-        keep_ms = -1 if keep is None else int(keep * 1000)
+        keep_ms = -1 if keep is None else min(int(keep * 1000), MAX_KEEP_MS)
         return Settlement(
             attempt.id, attempt.fence, whole, keep_ms, kind, record.function, run, entry
         )

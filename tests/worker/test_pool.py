@@ -523,7 +523,7 @@ async def test_no_process_outlives_a_killed_worker(tmp_path: Path, how: signal.S
         assert len(set(pids)) >= 5
 
         parent.send_signal(how)
-        await asyncio.wait_for(parent.wait(), 3)
+        await asyncio.wait_for(parent.wait(), 30)
 
         await wait_until(lambda: not any(map(alive, pids)))
     finally:

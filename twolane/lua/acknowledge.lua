@@ -33,7 +33,7 @@ for i = 2, #ARGV, 8 do
       kept[#kept + 1] = ARGV[i + 2]
     end
     if kind == 'failed' then
-      local payload = redis.call('GET', 'arq:job:' .. id) or ''
+      local payload = redis.call('MGET', 'arq:job:' .. id)[1] or ''  -- a GET of another type would end the script
       redis.call('HSET', 'twolane:dead:' .. id, 'payload', payload, 'result', ARGV[i + 2], 'queue', KEYS[1],
         'function', ARGV[i + 5], 'run', run, 'died', now)
       redis.call('ZADD', KEYS[4], now, id)
@@ -46,7 +46,7 @@ for i = 2, #ARGV, 8 do
     if run ~= '' then
       local seen = runs[run]
       if seen == nil then
-        seen = redis.call('EXISTS', 'twolane:run:' .. run) == 1 and {outcomes = {}, kinds = {}} or false
+        seen = redis.call('TYPE', 'twolane:run:' .. run).ok == 'hash' and {outcomes = {}, kinds = {}} or false
         runs[run] = seen
       end
       if seen then

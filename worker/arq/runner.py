@@ -186,6 +186,8 @@ class Worker(arq.worker.Worker):
     async def _poll_iteration(self) -> None:
         """Claim and start what is due and fits, look for aborts, keep health and cron going."""
         count = min(self.queue_read_limit, self.max_jobs - len(self._attempts))
+        # What the server does not take must not pile up.
+        count = min(count, 4 * self.max_jobs - len(self._held))
         if self.burst and self.max_burst_jobs >= 0:
             count = min(count, self.max_burst_jobs - self._jobs_started())
             if count < 1 and not self._attempts:
@@ -412,10 +414,10 @@ class Worker(arq.worker.Worker):
             self._fail(attempt, self._aborted(attempt))
             self._free(attempt)
             return
-        attempt.has_begun = True
         if attempt.must_set_try:
             with contextlib.suppress(*BROKER_AWAY):  # its retry tells it again
                 await self.pool.setex(keys.retry(attempt.id), RETRY_KEY_SECONDS, attempt.try_)
+        attempt.has_begun = True
         function = attempt.function
         timeout_s = self.job_timeout_s if function.timeout_s is None else function.timeout_s
         ctx = {
@@ -458,7 +460,10 @@ class Worker(arq.worker.Worker):
         self._free(attempt)
         if told is not None and self.after_job_end:
             try:
-                if await told:
+                main = self.main_task
+                is_ending = main is not None and (main.done() or main.cancelling() > 0)
+                await asyncio.wait([told], timeout=FAREWELL_SECONDS if is_ending else None)
+                if told.done() and told.result():
                     await self.after_job_end(ctx)
             except asyncio.CancelledError:
                 return
@@ -502,13 +507,15 @@ class Worker(arq.worker.Worker):
     def _ended(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
         if self.tasks.get(attempt.id) is task:
             del self.tasks[attempt.id]
-        self.aborting_tasks.discard(attempt.id)
+            self.aborting_tasks.discard(attempt.id)
         self._free(attempt)
         if not attempt.has_begun and not attempt.is_lost and self._settler is not None:
             # Cancelled before its first step: nothing of the job has run.
             self._tell(Ending(attempt.id, attempt.fence, "release", b"", attempt.due_ms))
         elif not task.cancelled() and task.exception() is not None:
             log.error("job %s: the worker failed it", attempt.ref, exc_info=task.exception())
+            if self._held.get(attempt.id) is attempt:
+                del self._held[attempt.id]  # its lease ends, and its tries run out
 
     # -- leases ----------------------------------------------------------------------------------
 

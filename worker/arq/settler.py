@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from twolane import keys
 from twolane.channel import Channel
@@ -90,7 +90,7 @@ class Settler:
         [reply] = await self._channel.send([self._script.by_digest(self._keys, args)])
         if isinstance(reply, NoScriptError):
             [reply] = await self._channel.send([self._script.in_full(self._keys, args)])
-        if isinstance(reply, ResponseError):
+        if isinstance(reply, RedisError):
             raise reply
         told: list[bytes] = reply
         return told
