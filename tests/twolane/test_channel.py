@@ -179,3 +179,44 @@ async def test_a_subscription_that_is_not_allowed_is_an_error(broker: str, clien
 
     await barred.aclose()
     await client.acl_deluser("nobody")
+
+
+async def test_a_handshake_that_is_not_answered_is_given_up() -> None:
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    client = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    with pytest.raises((TimeoutError, errors.TimeoutError)):
+        await asyncio.wait_for(Channel(client, reply_seconds=0.05).send([("TIME",)]), 10)
+
+    await client.aclose()
+    server.close()
+
+
+async def test_a_server_that_loads_its_data_is_away_for_now() -> None:
+    async with serving(b"-LOADING Valkey is loading the dataset in memory\r\n") as (url, _):
+        client = connect(url)
+        channel = Channel(client)
+
+        [reply] = await channel.send([("TIME",)])
+
+        assert isinstance(reply, errors.BusyLoadingError)
+        await channel.aclose()
+        await client.aclose()
+
+
+async def test_a_server_that_became_a_replica_is_looked_for_anew() -> None:
+    async with serving(b"-READONLY You can't write against a read only replica.\r\n") as (url, w):
+        client = connect(url)
+        channel = Channel(client)
+
+        for _ in range(2):
+            [reply] = await channel.send([("TIME",)])
+            assert isinstance(reply, errors.ReadOnlyError)
+
+        assert len(w) == 2
+        await channel.aclose()
+        await client.aclose()

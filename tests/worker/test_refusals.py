@@ -1,0 +1,151 @@
+"""What a server refuses, and what comes late, costs the job that it is about and no other."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from tests.conftest import wait_until
+from tests.worker.hosting import enqueue, hosted, outcomes, registry_of
+from twolane import job, keys, runs, wire
+from twolane.store import Exchanged, NewJob, Report, Store
+from worker import backoff
+from worker.exchange import CONVERSATIONS
+
+_ran: Counter[int] = Counter()
+
+
+@job
+async def fine(ctx: dict[str, Any]) -> None:
+    pass
+
+
+@job(keep_result=sys.maxsize)
+async def kept_too_long() -> None:
+    pass
+
+
+@job
+async def hold_now_and_then(number: int) -> None:
+    _ran[number] += 1
+    if number in (300, 600):
+        time.sleep(1.0)  # noqa: ASYNC251 # longer than the lease
+
+
+async def test_a_result_kept_for_longer_than_the_server_can_count_is_recorded(
+    broker: str, client: Redis
+) -> None:
+    registry = registry_of([fine, kept_too_long])
+    async with hosted(broker, client, registry):
+        bad = await enqueue(client, registry, "kept_too_long")
+        good = await enqueue(client, registry, "fine", *[{}] * 100)
+
+        assert [one.success for one in await outcomes(client, bad)] == [True]
+        assert all(one.success for one in await outcomes(client, good))
+
+
+async def test_a_payload_of_another_type_fails_its_job_alone(broker: str, client: Redis) -> None:
+    registry = registry_of([fine])
+    await client.zadd(keys.IO_QUEUE, {"odd": 1})
+    await client.rpush(keys.job("odd"), "not a string")  # type: ignore[misc]
+    async with hosted(broker, client, registry):
+        run = await enqueue(client, registry, "fine", *[{}] * 100)
+
+        assert all(one.success for one in await outcomes(client, run))
+
+    assert await client.zscore(keys.DEAD, "odd") is not None
+
+
+async def test_a_job_that_names_another_key_as_its_run_takes_no_run_with_it(
+    broker: str, client: Redis
+) -> None:
+    registry = registry_of([fine])
+    store = Store(client)
+    old = await enqueue(client, registry, "fine")
+    call = {"t": None, "f": "fine", "a": [], "k": {}, "et": 1, "run": f"{old}:outcomes"}
+    async with hosted(broker, client, registry):
+        await outcomes(client, old)
+    await store.enqueue_many(keys.IO_QUEUE, [NewJob("bad", wire.dumps(call))])
+    innocent = [await enqueue(client, registry, "fine") for _ in range(4)]
+
+    async with hosted(broker, client, registry):
+        for one in innocent:
+            await outcomes(client, one)
+
+    assert all([(await runs.get(client, one)).is_over for one in innocent])
+
+
+async def test_outcomes_that_the_server_refuses_do_not_pile_up(
+    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Claims went on while outcomes were refused: the whole queue ran, and nothing was recorded.
+    monkeypatch.setattr(backoff, "RECONNECT", backoff.Backoff(base=0.01, factor=1.0, ceiling=0.01))
+    registry = registry_of([fine])
+    refusing = True
+    async with hosted(broker, client, registry, slots=10) as worker:
+        exchange = worker.engine.store.exchange
+        refused = asyncio.Event()
+
+        async def refuse(queue: str, report: Report, *rest: Any) -> Exchanged:
+            if not refusing or not report:
+                return await exchange(queue, report, *rest)
+            answer = await exchange(queue, Report(), *rest)
+            if len(worker.engine.held()) >= 4 * 10 - CONVERSATIONS * 5:
+                refused.set()
+            return answer._replace(untold=report, error=OutOfMemoryError("OOM"))
+
+        monkeypatch.setattr(worker.engine.store, "exchange", refuse)
+        run = await enqueue(client, registry, "fine", *[{}] * 500)
+        await asyncio.wait_for(refused.wait(), 20)
+        most = 0
+        for _ in range(50):
+            await asyncio.sleep(0.005)
+            most = max(most, len(worker.engine.held()))
+        assert most <= 4 * 10
+
+        refusing = False
+        assert all(one.success for one in await outcomes(client, run))
+
+
+async def test_jobs_claimed_while_the_loop_was_held_for_longer_than_the_lease_run_once(
+    broker: str, client: Redis
+) -> None:
+    # Their leases had ended when the answer was read; they ran, were refused, and ran again.
+    _ran.clear()
+    registry = registry_of([hold_now_and_then])
+    each = [{"number": number} for number in range(900)]
+    async with hosted(broker, client, registry, slots=64, lease_ms=400):
+        run = await enqueue(client, registry, "hold_now_and_then", *each)
+        await outcomes(client, run)
+
+    assert set(_ran.values()) == {1}
+    assert len(_ran) == 900
+
+
+async def test_a_job_in_a_burst_that_cannot_be_told_does_not_keep_the_worker(
+    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of([fine])
+    async with hosted(broker, client, registry, burst=True) as worker:
+        quiet = asyncio.Event()  # never: the broker is away with an outcome untold
+
+        async def wait_quiet() -> None:
+            await quiet.wait()
+
+        async def is_waiting() -> bool:
+            return not worker.engine._dry.is_set()
+
+        monkeypatch.setattr(worker.engine.exchange, "wait_quiet", wait_quiet)
+        await wait_until(is_waiting, "the end of the burst")
+        worker.engine.drain()
+
+        assert worker.main is not None
+        await asyncio.wait_for(worker.main, 10)
+        quiet.set()
