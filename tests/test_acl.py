@@ -182,7 +182,7 @@ FORBIDDEN: dict[str, tuple[tuple[str, ...], ...]] = {
         ("EVAL", "return redis.call('SET', 'arq:in-progress:a', 'w')", "0"),
     ),
     "worker": (
-        ("SET", "twolane:runs", "x"), ("GET", "somebody:else"), ("PUBLISH", "another", "x"),
+        ("SET", "twolane:none:x", "x"), ("GET", "somebody:else"), ("PUBLISH", "another", "x"),
         ("EVAL", "return redis.call('DEL', 'somebody:else')", "0"),
     ),
     "dashboard": (

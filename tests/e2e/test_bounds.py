@@ -31,6 +31,7 @@ BOUNDS: dict[str, int | None] = {
     "twolane:counters:*": None,
     "twolane:worker:*": 10,
     "twolane:workers": None,
+    "twolane:workers:*": None,
     "twolane:dead": None,
     "twolane:dead:*": None,
 }
