@@ -228,7 +228,8 @@ class Store:
 
         Returns None where a run of that name exists; nothing was done then. The next jobs are
         made ready while the server takes the last ones. An outage is waited out for a minute at
-        each call, which is sent again then and done once.
+        each call, which is sent again then and done once. Given up half-way, by a cancellation or
+        an error, it leaves the run open, with what was enqueued by then.
         """
         created_ms = accepted = 0
         maker, calls = secrets.token_hex(8), itertools.count()

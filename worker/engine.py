@@ -1,9 +1,11 @@
 """Claims jobs, has them run, and settles them: the one subclass of ``arq.worker.Worker``.
 
 Purpose: keep a worker's slots filled with jobs that are due, and see each of them to its end.
-Guarantees: no more jobs are claimed than can start now; every claimed job is settled, retried or
-released, or its lease ends and another worker claims it; an attempt that lost its lease changes
-nothing. Assumptions: one engine an event loop; ``lane`` reports each attempt's end exactly once.
+Guarantees: no more jobs are claimed than can start now (on the CPU lane, than can start within
+20 ms where its jobs are that short), and no more than four times as many are held untold; every
+claimed job is settled, retried or released, or its lease ends and another worker claims it; an
+attempt that lost its lease changes nothing. Assumptions: one engine an event loop; ``lane`` reports
+each attempt's end exactly once.
 """
 
 from __future__ import annotations
@@ -127,8 +129,8 @@ class Engine(arq.worker.Worker):
         self._recorder = Recorder(lane, beat.worker)
         self.running: dict[str, Attempt] = {}
         self.draining = False
-        # What is claimed and not yet told to be over, for the renewal thread; by fence and id,
-        # since an attempt that was lost may be followed here by another one at the same job.
+        # What is claimed and not yet told to be over, for the renewal thread. An attempt
+        # that was lost may be followed here by another one at the same job, so fences are compared.
         self._held: dict[str, Attempt] = {}
         # The one job at its last chance that may run here now: its neighbours in the crashes of
         # earlier workers must not go down with it once more. They are handed back before it begins.

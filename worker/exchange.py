@@ -17,7 +17,7 @@ from worker.backoff import Reconnection
 
 CONVERSATIONS: Final = 2
 # Jobs in one round trip: more keep the server's other clients waiting, and each side for the other;
-# fewer are more round trips. Measured; docs/decisions/0008.
+# fewer are more round trips. Measured; docs/decisions/0014.
 PORTION: Final = 50
 
 
