@@ -62,6 +62,10 @@ class Names(click.ParamType[tuple[str, ...]]):
     help="Write all that was measured, after each round too.",
 )
 @click.option(
+    "--go-on", is_flag=True,
+    help="With --json: measure only what that file lacks, and add to it (a run was cut off).",
+)
+@click.option(
     "--write-docs", "source", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="JSON", help="Measure nothing: write docs/benchmarks.md from that file.",
 )
@@ -71,7 +75,7 @@ class Names(click.ParamType[tuple[str, ...]]):
 )
 def main(
     profile: str, only: tuple[str, ...] | None, who: tuple[str, ...] | None, rounds: int | None,
-    output: Path | None, source: Path | None, shown: Path | None,
+    output: Path | None, go_on: bool, source: Path | None, shown: Path | None,
 ) -> None:
     """Measure this project and its peers side by side.
 
@@ -103,7 +107,12 @@ def main(
     words += ["--only", ",".join(only)] if only else []
     words += ["--contestants", ",".join(who)] if who else []
     words += ["--rounds", str(rounds)] if rounds else []
-    report = run(chosen, pairs, rounds or chosen.rounds, output, shlex.join(words))
+    earlier = None
+    if go_on:
+        if output is None or not output.is_file():
+            raise click.UsageError("--go-on needs --json with a file of an earlier run")
+        earlier = reports.load(output.read_bytes())
+    report = run(chosen, pairs, rounds or chosen.rounds, output, shlex.join(words), earlier)
     tables.show_all(Console(width=width), report)
     if any(one.error for one in report.samples):
         sys.exit(1)
@@ -149,7 +158,14 @@ def prepare(pairs: Pairs) -> None:
                 raise click.ClickException(str(error)) from None
 
 
-def run(profile: Profile, pairs: Pairs, rounds: int, output: Path | None, command: str) -> Report:
+def run(
+    profile: Profile,
+    pairs: Pairs,
+    rounds: int,
+    output: Path | None,
+    command: str,
+    earlier: Report | None = None,
+) -> Report:
     began = time.monotonic()
     described = machine.describe("")
     with Server() as server, tempfile.TemporaryDirectory(prefix="twolane-bench-") as directory:
@@ -168,13 +184,39 @@ def run(profile: Profile, pairs: Pairs, rounds: int, output: Path | None, comman
             setups=[],
             samples=[],
         )
+        have = (
+            {(one.workload, one.contestant, one.round) for one in earlier.samples}
+            if earlier
+            else set()
+        )
+        for workload, several in pairs:
+            several[:] = [
+                one
+                for one in several
+                if any((workload.name, one.name, n + 1) not in have for n in range(rounds))
+            ]
         set_up(bench, pairs, report)
-        for sample in measured(bench, pairs, rounds):
+        if earlier is not None:
+            _go_on_from(earlier, report)
+        before = report.seconds
+        for sample in measured(bench, pairs, rounds, have):
             report.samples.append(sample)
-            report.seconds = time.monotonic() - began
+            report.seconds = before + time.monotonic() - began
             if output is not None:
                 output.write_bytes(reports.dump(report))
     return report
+
+
+def _go_on_from(earlier: Report, report: Report) -> None:
+    """Take over what was measured, and how; the machine is described as it is now."""
+    report.samples, report.seconds = earlier.samples, earlier.seconds
+    report.began, report.rounds = earlier.began, max(earlier.rounds, report.rounds)
+    report.command = f"{earlier.command}`, cut off, then `{report.command} --go-on"
+    known = {(one.workload, one.contestant) for one in report.setups}
+    report.setups[:0] = [
+        one for one in earlier.setups if (one.workload, one.contestant) not in known
+    ]
+    report.versions = {**earlier.versions, **report.versions}
 
 
 def set_up(bench: Bench, pairs: Pairs, report: Report) -> None:
@@ -191,11 +233,18 @@ def set_up(bench: Bench, pairs: Pairs, report: Report) -> None:
             say(f"{workload.name}, {one.name}: {found['settings']}")
 
 
-def measured(bench: Bench, pairs: Pairs, rounds: int) -> Iterator[Sample]:
-    """In turn and repeated: A B C A B C of one workload, then the next workload."""
+def measured(
+    bench: Bench, pairs: Pairs, rounds: int, have: set[tuple[str, str, int]]
+) -> Iterator[Sample]:
+    """In turn and repeated: A B C A B C of one workload, then the next workload.
+
+    What ``have`` names has been measured before.
+    """
     for workload, several in pairs:
         for round_ in range(1, rounds + 1):
             for one in several:
+                if (workload.name, one.name, round_) in have:
+                    continue
                 sample = bench.take(workload, one, round_)
                 figures = ", ".join(
                     f"{tables.number(sample.values[measure.key])} {measure.unit}"

@@ -132,7 +132,7 @@ class Profile:
     only: dict[str, tuple[str, ...]]
 
 
-FULL: Final = Profile("full", 3, 3.0, 10.0, 10.0, 20.0, 1.0, {})
+FULL: Final = Profile("full", 3, 3.0, 6.0, 6.0, 20.0, 1.0, {})
 QUICK: Final = Profile(
     "quick", 2, 1.5, 5.0, 10.0, 8.0, 0.5,
     {
