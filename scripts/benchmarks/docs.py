@@ -16,7 +16,8 @@ from benchmarks.workloads import ALL as WORKLOADS
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 
 METHOD: Final = """\
-All contestants run in turn, {rounds} rounds of A B C A B C, against one embedded Valkey without
+All contestants run in turn, {rounds} rounds of A B C A B C (the tables say how many samples each
+workload has), against one embedded Valkey without
 persistence, over TCP on the loopback interface; it is flushed between them. Each peer has an
 environment of its own with the versions below, and is started by its own command. Every peer is
 set up as its own documentation advises for speed, with results off; twolane runs with all
