@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+import arq.jobs
 import arq.utils
 import arq.worker
 
@@ -55,6 +56,25 @@ class Attempt:
         self.is_lost = False
         self.task: asyncio.Task[None] | None = None
         self.told: asyncio.Future[bool] | None = None
+
+    def read(self, payload: bytes, deserializer: Callable[[bytes], dict[str, Any]] | None) -> int:
+        """Fill in what is to run; returns which try its producer wants it to be, 0 for any.
+
+        Raises:
+            arq.jobs.SerializationError: the payload is not a job's.
+        """
+        name, args, kwargs, wanted_try, enqueued_ms = arq.jobs.deserialize_job_raw(
+            payload, deserializer=deserializer
+        )
+        # A name may have no hash, and a time may be a text: no one job may end the worker.
+        if not (
+            isinstance(name, str)
+            and isinstance(enqueued_ms, int | float)
+            and isinstance(wanted_try, int | None)
+        ):
+            raise arq.jobs.SerializationError("unable to deserialize job: its fields are not arq's")
+        self.name, self.args, self.kwargs, self.enqueued_ms = name, args, kwargs, enqueued_ms
+        return wanted_try or 0
 
     def ended(
         self, then: Callable[[Attempt, asyncio.Task[None]], None]

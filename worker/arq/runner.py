@@ -359,9 +359,7 @@ class Worker(arq.worker.Worker):
             log.warning("job %s expired", attempt.id)
             return arq.worker.JobExecutionFailed("job expired")
         try:
-            attempt.name, attempt.args, attempt.kwargs, wanted_try, attempt.enqueued_ms = (
-                arq.jobs.deserialize_job_raw(claimed.payload, deserializer=self.job_deserializer)
-            )
+            wanted_try = attempt.read(claimed.payload, self.job_deserializer)
         except arq.jobs.SerializationError as error:
             log.exception("deserializing job %s failed", attempt.id)
             return error

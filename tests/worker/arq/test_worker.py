@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ import arq.worker
 import pytest
 import redis
 import redis.asyncio as aio
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.jobs import Job
 from redis.asyncio import Redis
@@ -21,45 +20,10 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError as BrokerGone
 
 from tests.conftest import wait_until
+from tests.worker.arq.conftest import POLL, Make, answer, enqueued
 from twolane import address, keys
 from worker.arq import Worker, create_worker
 from worker.arq.client import blocking_client
-
-POLL = 0.01
-Make = Callable[..., Worker]
-
-
-@pytest.fixture
-async def pool(broker: str) -> AsyncIterator[ArqRedis]:
-    made = await arq.create_pool(RedisSettings(unix_socket_path=address.parse(broker).path))
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def make(broker: str) -> AsyncIterator[Make]:
-    """Make workers that poll fast, and are closed."""
-    made: list[Worker] = []
-
-    def make(*functions: Any, **options: Any) -> Worker:
-        settings = RedisSettings(unix_socket_path=address.parse(broker).path)
-        defaults = {"redis_settings": settings, "handle_signals": False, "poll_delay": POLL}
-        made.append(Worker(functions, **defaults | options))
-        return made[-1]
-
-    yield make
-    for worker in made:
-        await worker.close()
-
-
-async def enqueued(pool: ArqRedis, function: str, *args: Any, **options: Any) -> Job:
-    made = await pool.enqueue_job(function, *args, **options)
-    assert made is not None
-    return made
-
-
-async def answer(ctx: dict[str, Any]) -> int:
-    return 42
 
 
 async def wait_long(ctx: dict[str, Any]) -> None:
