@@ -33,7 +33,7 @@ import arq.worker
 
 from twolane import keys
 from twolane.fleet import Heartbeat
-from twolane.store import RENEW, ClaimedJob, Store
+from twolane.store import MAX_CLAIM, RENEW, ClaimedJob, Store
 from worker.acknowledger import BROKER_AWAY
 from worker.arq.attempt import Attempt, outcome_of
 from worker.arq.client import PoliteChannel, blocking_client
@@ -83,6 +83,7 @@ class Worker(arq.worker.Worker):
         self.name = f"arq-{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"
         self._attempts: dict[str, Attempt] = {}  # what occupies a slot
         self._held: dict[str, Attempt] = {}  # what is leased: claimed, and not told to be over
+        self._hooks = 0  # attempts that are over, but for their after_job_end
         self._claims = 0
         self._claiming: asyncio.Task[Any] | None = None
         self._store: Store | None = None
@@ -135,7 +136,7 @@ class Worker(arq.worker.Worker):
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
-        await asyncio.gather(*self.tasks.values())
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         try:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 if self._claiming is not None:
@@ -156,6 +157,10 @@ class Worker(arq.worker.Worker):
             await self.on_shutdown(self.ctx)
         await self.pool.aclose(close_connection_pool=True)
         self._pool = None
+
+    def _free_slots(self) -> int:
+        # As in arq, what a job does at its very end is part of it.
+        return self.max_jobs - len(self._attempts) - self._hooks
 
     def _jobs_started(self) -> int:
         # A task that waits for its result to be recorded is counted as complete already.
@@ -185,7 +190,7 @@ class Worker(arq.worker.Worker):
 
     async def _poll_iteration(self) -> None:
         """Claim and start what is due and fits, look for aborts, keep health and cron going."""
-        count = min(self.queue_read_limit, self.max_jobs - len(self._attempts))
+        count = min(self.queue_read_limit, MAX_CLAIM, self._free_slots())
         # What the server does not take must not pile up.
         count = min(count, 4 * self.max_jobs - len(self._held))
         if self.burst and self.max_burst_jobs >= 0:
@@ -239,7 +244,7 @@ class Worker(arq.worker.Worker):
         self._settler = Settler(self.pool, self.queue_name, self._told)
 
     async def _wait_for_work(self) -> None:
-        is_free = len(self._attempts) < self.max_jobs
+        is_free = self._free_slots() > 0
         if self._more and is_free:
             await asyncio.sleep(0)  # the jobs' first steps come before the next claim
             return
@@ -273,7 +278,7 @@ class Worker(arq.worker.Worker):
                 await self._settler.wait_told()
             if await self.pool.zcard(self.queue_name):
                 return False
-        await asyncio.gather(*self.tasks.values())
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         if self._settler is not None:
             await self._settler.wait_told()
         return True
@@ -313,7 +318,7 @@ class Worker(arq.worker.Worker):
         """
         self._open()
         for job_id in map(keys.id_of, job_ids):
-            if len(self._attempts) >= self.max_jobs:
+            if self._free_slots() < 1:
                 return
             self._claims += 1
             fence = f"{self.name}:{self._claims}".encode()
@@ -456,17 +461,28 @@ class Worker(arq.worker.Worker):
                 Ending(attempt.id, attempt.fence, "retry", attempt.try_, due, attempt.hold_ms)
             )
         self._free(attempt)
-        if told is not None and self.after_job_end:
-            try:
-                main = self.main_task
-                is_ending = main is not None and (main.done() or main.cancelling() > 0)
-                await asyncio.wait([told], timeout=FAREWELL_SECONDS if is_ending else None)
-                if told.done() and told.result():
-                    await self.after_job_end(ctx)
-            except asyncio.CancelledError:
-                return
-            except Exception:
-                log.exception("after_job_end of %s failed", attempt.ref)
+        if told is not None:
+            await self._tell_after(attempt, ctx, told)
+
+    async def _tell_after(
+        self, attempt: Attempt, ctx: dict[Any, Any], told: asyncio.Future[bool]
+    ) -> None:
+        """Call the application's ``after_job_end`` once the outcome is recorded, if it is."""
+        assert self.after_job_end is not None
+        self._hooks += 1
+        try:
+            main = self.main_task
+            is_ending = main is not None and (main.done() or main.cancelling() > 0)
+            await asyncio.wait([told], timeout=FAREWELL_SECONDS if is_ending else None)
+            if told.done() and told.result():
+                await self.after_job_end(ctx)
+        except asyncio.CancelledError:
+            return
+        except Exception:
+            log.exception("after_job_end of %s failed", attempt.ref)
+        finally:
+            self._hooks -= 1
+            self._work.set()
 
     def _serialize(
         self,

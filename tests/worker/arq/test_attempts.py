@@ -192,6 +192,27 @@ async def test_a_job_that_is_cancelled_before_its_first_step_is_given_back_at_on
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_a_worker_that_ends_while_a_job_is_about_to_start_calls_its_shutdown(
+    client: Redis, pool: ArqRedis, make: Make
+) -> None:
+    ended: list[str] = []
+
+    async def on_shutdown(ctx: dict[str, Any]) -> None:
+        ended.append("shutdown")
+
+    await enqueued(pool, "answer", _job_id="one")
+    worker = make(answer, redis_pool=pool, on_shutdown=on_shutdown)
+    await worker._claim(1)
+    assert list(worker.tasks) == ["one"]  # claimed, and not begun
+
+    # The cancellation of what had not begun was taken for one of the end itself.
+    await worker.close()
+
+    assert ended == ["shutdown"]
+    assert not await client.exists(keys.in_progress("one"))
+    assert await client.zcard(keys.IO_QUEUE) == 1
+
+
 # -- A server that refuses --
 
 

@@ -123,6 +123,50 @@ async def test_a_result_to_be_kept_for_less_than_a_millisecond_is_not_kept(
     assert await client.exists(keys.result(made.job_id), keys.IO_QUEUE) == 0
 
 
+@pytest.mark.parametrize("hook", ["on_job_end", "after_job_end"])
+async def test_no_more_hooks_run_at_once_than_there_are_slots(
+    pool: ArqRedis, make: Make, hook: str
+) -> None:
+    """An application has as many connections to its database, say, as its worker has slots."""
+    running = most = 0
+
+    async def slow(ctx: dict[str, Any]) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(10):
+            await pool.ping()
+        running -= 1
+
+    for _ in range(10):
+        await enqueued(pool, "answer")
+
+    await make(answer, burst=True, max_jobs=2, **{hook: slow}).async_run()
+
+    assert most == 2
+
+
+async def test_a_worker_of_very_many_slots_fills_them_all(pool: ArqRedis, make: Make) -> None:
+    """One claim is for a thousand jobs at the most; the others waited for the next poll."""
+    jobs, all_began = asyncio.Semaphore(1_100), asyncio.Event()
+
+    async def together(ctx: dict[str, Any]) -> None:
+        await jobs.acquire()
+        if jobs.locked():
+            all_began.set()
+        await all_began.wait()
+
+    for _ in range(1_100):
+        await enqueued(pool, "together")
+    function = arq.func(together, name="together")
+    worker = make(function, burst=True, max_jobs=2_000, poll_delay=3600)
+
+    async with asyncio.timeout(30):
+        await worker.async_run()
+
+    assert worker.jobs_complete == 1_100
+
+
 # -- Leases --
 
 
