@@ -35,6 +35,7 @@ from twolane import keys
 from twolane.fleet import Heartbeat
 from twolane.store import MAX_CLAIM, RENEW, ClaimedJob, Store
 from worker.acknowledger import BROKER_AWAY
+from worker.arq import instrumented
 from worker.arq.attempt import Attempt, outcome_of
 from worker.arq.client import PoliteChannel, blocking_client
 from worker.arq.listener import Listener, listening
@@ -354,7 +355,7 @@ class Worker(arq.worker.Worker):
             self._start_watch()
         self._attempts[attempt.id] = attempt
         self.job_counter += 1
-        task = attempt.task = self.loop.create_task(self._run(attempt))
+        task = attempt.task = self.loop.create_task(self.run_job(attempt.id, attempt.due_ms))
         self.tasks[attempt.id] = task
         task.add_done_callback(attempt.ended(self._ended))
 
@@ -408,6 +409,10 @@ class Worker(arq.worker.Worker):
         with contextlib.suppress(*BROKER_AWAY):
             return await self.pool.zscore(keys.ABORTS, attempt.id) is not None
         return False
+
+    async def run_claimed(self, job_id: str) -> None:
+        """Run a job that was claimed. ``run_job``, and what is wrapped around it, ends up here."""
+        await self._run(self._attempts[job_id])
 
     async def _run(self, attempt: Attempt) -> None:
         may_be_aborted = self.allow_abort_jobs and attempt.due_ms == ABORTED_PLACE
@@ -601,9 +606,7 @@ Worker.__signature__ = _signature()
 
 def create_worker(settings_cls: arq.typing.WorkerSettingsType, **options: Any) -> Worker:
     """A worker of an application's settings: the class's own attributes, as in arq."""
-    known = Worker.__signature__.parameters
-    own = settings_cls if isinstance(settings_cls, dict) else vars(settings_cls)
-    return Worker(**{name: one for name, one in own.items() if name in known} | options)
+    return instrumented.create_worker(Worker, settings_cls, options)
 
 
 def run_worker(settings_cls: arq.typing.WorkerSettingsType, **options: Any) -> Worker:

@@ -20,7 +20,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError as BrokerGone
 
 from tests.conftest import wait_until
-from tests.worker.arq.conftest import POLL, Make, answer, enqueued
+from tests.worker.arq.conftest import POLL, Make, answer, enqueued, settings_of
 from twolane import address, keys
 from worker.arq import Worker, create_worker
 from worker.arq.client import blocking_client
@@ -64,6 +64,47 @@ async def test_settings_are_read_as_arq_reads_them_and_may_name_a_lease() -> Non
 async def test_a_lease_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lease is 0\.1; it must be half a second or more"):
         Worker([answer], lease=0.1, handle_signals=False)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated close")  # arq's own
+async def test_what_instruments_arq_s_worker_instruments_ours(
+    broker: str, pool: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Error trackers wrap these two: Sentry's does, wherever it finds arq installed."""
+    seen: list[str] = []
+    run_job, make_worker = arq.worker.Worker.run_job, arq.worker.create_worker
+
+    async def traced_run_job(self: arq.worker.Worker, job_id: str, score: int) -> None:
+        seen.append(f"{job_id} begins, due {score > 0}")
+        await run_job(self, job_id, score)
+        seen.append(f"{job_id} ends")
+
+    def traced_worker(settings: Any, **options: Any) -> arq.worker.Worker:
+        settings.functions = [
+            arq.func(one, name=f"traced-{one.__name__}") for one in settings.functions
+        ]
+        return make_worker(settings, **options)
+
+    monkeypatch.setattr(arq.worker.Worker, "run_job", traced_run_job)
+    monkeypatch.setattr(arq.worker, "create_worker", traced_worker)
+
+    class Settings:
+        functions = (answer,)
+        redis_settings = settings_of(broker)
+        handle_signals = False
+
+    for job_id, create in (("ours", create_worker), ("theirs", arq.worker.create_worker)):
+        await enqueued(pool, "traced-answer", _job_id=job_id)
+        Settings.functions = (answer,)
+        worker = create(Settings, burst=True)
+        assert isinstance(worker, Worker) is (job_id == "ours")
+
+        await worker.async_run()
+
+        assert await Job(job_id, pool).result(poll_delay=POLL) == 42
+        assert seen == [f"{job_id} begins, due True", f"{job_id} ends"]
+        seen.clear()
+        await worker.close()
 
 
 # -- Hooks that fail --
