@@ -14,26 +14,28 @@ from typing import Any, TypeVar
 import arq.worker
 
 W = TypeVar("W", bound=arq.worker.Worker)
-_theirs = arq.worker.Worker.run_job
+_run_job, _create_worker = arq.worker.Worker.run_job, arq.worker.create_worker
 
 
-async def _run_job(self: arq.worker.Worker, job_id: str, score: int) -> None:
+async def run_job(self: arq.worker.Worker, job_id: str, score: int) -> None:
     run_claimed = getattr(self, "run_claimed", None)
     if run_claimed is None:
-        await _theirs(self, job_id, score)
+        await _run_job(self, job_id, score)
     else:
         await run_claimed(job_id)
 
 
-arq.worker.Worker.run_job = _run_job  # type: ignore[method-assign]
+arq.worker.Worker.run_job = run_job  # type: ignore[method-assign]
 
 
 def create_worker(ours: type[W], settings: Any, options: dict[str, Any]) -> W:
     """What ``arq.worker.create_worker`` is by now, making a worker of our class."""
     theirs = arq.worker.Worker
+    # Where ours already stands in arq's place, so may the function that called this one.
+    create = _create_worker if theirs is ours else arq.worker.create_worker
     arq.worker.Worker = ours  # type: ignore[misc]
     try:
-        worker = arq.worker.create_worker(settings, **options)
+        worker = create(settings, **options)
     finally:
         arq.worker.Worker = theirs  # type: ignore[misc]
     assert isinstance(worker, ours)

@@ -107,6 +107,23 @@ async def test_what_instruments_arq_s_worker_instruments_ours(
         await worker.close()
 
 
+@pytest.mark.parametrize("names", [("create_worker",), ("Worker", "create_worker")])
+async def test_ours_may_stand_in_the_place_of_arq_s(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    class Settings:
+        functions = (answer,)
+        handle_signals = False
+
+    for name in names:
+        monkeypatch.setattr(
+            arq.worker, name, {"Worker": Worker, "create_worker": create_worker}[name]
+        )
+
+    assert type(arq.worker.create_worker(Settings)) is Worker
+    assert type(create_worker(Settings)) is Worker
+
+
 # -- Hooks that fail --
 
 
