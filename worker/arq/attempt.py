@@ -119,7 +119,7 @@ async def outcome_of(
                 result = await attempt.function.coroutine(ctx, *attempt.args, **attempt.kwargs)
             # Within the try: a result's repr may raise, and is then what the job failed with.
             shown = "" if result is None or not (tells and worker.log_results) else _cut(result)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # arq's choice of what may have one
             extra = getattr(error, "extra", None)
             if callable(extra):
                 extra = extra()
@@ -129,8 +129,8 @@ async def outcome_of(
             if worker.job_tasks.get(attempt.id) is attempt.task:
                 del worker.job_tasks[attempt.id]
     except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
+        raise  # Ctrl-C, where the application handles signals itself; a task that is destroyed
+    except BaseException as error:  # whatever a job raises, it costs no other job its worker
         finished_ms = arq.utils.timestamp_ms()
         return _failed(worker, attempt, error, start_ms, finished_ms, extra)
     finished_ms = arq.utils.timestamp_ms()

@@ -210,6 +210,7 @@ class Worker(arq.worker.Worker):
         assert self._store is not None
         self._claims += 1
         fence = f"{self.name}:{self._claims}"
+        asked_at = monotonic()
         # A claim whose answer nobody takes would keep its jobs waiting for the end of their leases.
         self._claiming = self.loop.create_task(
             self._store.claim(self.queue_name, fence, count, self.lease_ms)
@@ -219,8 +220,12 @@ class Worker(arq.worker.Worker):
         except asyncio.CancelledError:
             self._claiming.add_done_callback(self._give_back)
             raise
-        for one in claim.jobs:
-            self._start(one)
+        if monotonic() > asked_at + self.lease_ms / 1000:
+            # A job held up the loop for longer than the lease: others may run these by now.
+            self._release(claim.jobs)
+        else:
+            for one in claim.jobs:
+                self._start(one)
         self._more = len(claim.jobs) == count
         if claim.jobs:
             self._pause_s, self._has_written = 0.0, True
@@ -232,10 +237,12 @@ class Worker(arq.worker.Worker):
             self._next_due_s = max(0.0, (claim.next_due_ms - claim.now_ms + 2) / 1000)
 
     def _give_back(self, claiming: asyncio.Task[Any]) -> None:
-        if claiming.cancelled() or claiming.exception() is not None or self._settler is None:
-            return
-        for one in claiming.result().jobs:
-            self._settler.tell(Ending(one.id, one.fence, "release", b"", one.due_ms))
+        if not claiming.cancelled() and claiming.exception() is None and self._settler is not None:
+            self._release(claiming.result().jobs)
+
+    def _release(self, jobs: Sequence[ClaimedJob]) -> None:
+        for one in jobs:
+            self._tell(Ending(one.id, one.fence, "release", b"", one.due_ms))
 
     def _open(self) -> None:
         """Make what works on the pool; the pool may be there from the beginning, or from `main`."""
@@ -445,7 +452,7 @@ class Worker(arq.worker.Worker):
                 await self.on_job_end(ctx)
             except asyncio.CancelledError:
                 cancelled = True
-            except Exception:
+            except Exception:  # whatever the application's code raises
                 log.exception("on_job_end of %s failed", attempt.ref)
         told = self.loop.create_future() if self.after_job_end and not cancelled else None
         attempt.told = told
@@ -483,7 +490,7 @@ class Worker(arq.worker.Worker):
                 await self.after_job_end(ctx)
         except asyncio.CancelledError:
             return
-        except Exception:
+        except Exception:  # whatever the application's code raises
             log.exception("after_job_end of %s failed", attempt.ref)
         finally:
             self._hooks -= 1

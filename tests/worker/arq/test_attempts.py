@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
+import time
 from typing import Any
 
 import arq
@@ -211,6 +212,35 @@ async def test_a_worker_that_ends_while_a_job_is_about_to_start_calls_its_shutdo
     assert ended == ["shutdown"]
     assert not await client.exists(keys.in_progress("one"))
     assert await client.zcard(keys.IO_QUEUE) == 1
+
+
+async def test_jobs_whose_leases_ended_before_the_answer_was_read_are_not_run(
+    pool: ArqRedis, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    async def job(ctx: dict[str, Any]) -> None:
+        tries.append(ctx["job_try"])
+
+    made = await enqueued(pool, "job")
+    worker = make(arq.func(job, name="job"), redis_pool=pool, lease=0.5, burst=True)
+    worker._open()
+    store = worker._store
+    assert store is not None
+    claim = store.claim
+
+    async def held_up(*arguments: Any) -> Any:
+        """A job of this worker computes for longer than a lease while the answer comes."""
+        monkeypatch.setattr(store, "claim", claim)
+        claimed = await claim(*arguments)
+        time.sleep(0.6)  # noqa: ASYNC251  (that is what it is about)
+        return claimed
+
+    monkeypatch.setattr(store, "claim", held_up)
+    await worker.async_run()
+
+    assert tries == [2]
+    assert await made.status() is arq.jobs.JobStatus.complete
 
 
 # -- A server that refuses --
