@@ -231,3 +231,26 @@ async def test_nothing_but_arq_s_own_keys_is_left_behind(
     assert await launch("WorkerSettings", "--burst").wait() == 0
 
     assert await keys_left(client) == {keys.result(one) for one in ("one", "two", "three")}
+
+
+async def test_an_error_in_the_application_s_start_is_shown_whole(launch: Launch) -> None:
+    """It was taken for one of standard output, and told in three words."""
+    process = launch("Unlucky")
+
+    assert await process.wait() == 1
+    assert "Traceback" in process.log
+    assert process.log.splitlines()[-1] == "ConnectionRefusedError: the application's database"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [("Stranger", "refuses the user or the password"), ("FarAway", "DB index is out of range")],
+)
+async def test_a_server_that_refuses_the_settings_is_told_with_its_exit_code(
+    launch: Launch, settings: str, said: str
+) -> None:
+    process = launch(settings)
+
+    assert await process.wait() == 3
+    assert said in process.log.splitlines()[-1]
+    assert "s3cret" not in process.log
