@@ -207,3 +207,11 @@ class Stranger:
 class FarAway:
     functions = (add,)
     redis_settings = RedisSettings(unix_socket_path=REDIS.unix_socket_path, database=999)
+
+
+LOGGING = {  # it turns off the loggers that it does not name, unless it is told otherwise
+    "version": 1,
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {"plain": {"format": "%(name)s says %(message)s"}},
+    "loggers": {"arq": {"handlers": ["console"], "level": "INFO"}},
+}

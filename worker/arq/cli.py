@@ -145,6 +145,9 @@ def _imported(path: str) -> Any:
 def _log_ours_as_arqs() -> None:
     """What is said of leases and outages goes where the application sends arq's log."""
     theirs, ours = logging.getLogger("arq"), logging.getLogger("twolane")
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("twolane."):  # an application's settings turn off what they do not name
+            logging.getLogger(name).disabled = False
     if not ours.handlers:
         ours.handlers[:] = theirs.handlers
         ours.setLevel(theirs.level)

@@ -8,7 +8,7 @@ from arq.connections import ArqRedis
 from arq.jobs import Job
 from redis.asyncio import Redis
 
-from tests.e2e.arq.conftest import POLL, Launch, enqueued
+from tests.e2e.arq.conftest import APP, POLL, Launch, enqueued
 from tests.e2e.conftest import wait_noted
 
 
@@ -34,13 +34,13 @@ async def test_a_plain_producer_wakes_an_idle_worker_that_does_not_poll(
 async def test_a_worker_whose_connections_were_cut_is_woken_again(
     client: Redis, pool: ArqRedis, launch: Launch
 ) -> None:
-    worker = launch("Slow")
+    worker = launch("Slow", "--custom-log-dict", f"{APP}.LOGGING")
     made = await enqueued(pool, "add", 1, 1)
     assert await made.result(timeout=10, poll_delay=POLL) == 2
 
     await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     await client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-    await worker.wait_logged("broker back while listening for work")
+    await worker.wait_logged("twolane.worker says broker back while listening for work")
 
     made = await enqueued(pool, "add", 1, 2)
     assert await made.result(timeout=10, poll_delay=POLL) == 3
