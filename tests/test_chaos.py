@@ -30,13 +30,26 @@ def chaos() -> Iterator[SimpleNamespace]:
     """The harness's modules; `scripts` is no package of the project."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        from chaoslab import catalog, cli, docs, judge, lab, ledger, proxy, slopes, table, valkey
+        from chaoslab import (
+            catalog,
+            cli,
+            docs,
+            fleet,
+            judge,
+            lab,
+            ledger,
+            proxy,
+            slopes,
+            table,
+            valkey,
+        )
 
         catalog.load()
         yield SimpleNamespace(
             catalog=catalog,
             cli=cli,
             docs=docs,
+            fleet=fleet,
             judge=judge,
             lab=lab,
             ledger=ledger,
@@ -321,7 +334,9 @@ def test_a_kept_promise_is_exit_code_0_and_its_figures_are_those_of_the_run() ->
 
 
 @pytest.mark.slow
-async def test_a_broken_promise_is_named(chaos: SimpleNamespace) -> None:
+async def test_a_broken_promise_is_named_and_what_the_workers_said_is_kept(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
     async def inject(lab: Any) -> None:
         await lab.fleet.start("io")
         (first,) = await lab.enqueue("nap", 1, seconds=0.01)
@@ -332,9 +347,29 @@ async def test_a_broken_promise_is_named(chaos: SimpleNamespace) -> None:
         lab.acknowledged(["never-0000000"])
 
     fault = chaos.catalog.Fault("broken", "jobs", "what", "none", inject, deadline=0.1)
-    found = await chaos.lab.run(fault, 1)
+    found = await chaos.lab.run(fault, 1, tmp_path)
 
     assert (found.jobs, found.lost, found.twice) == (2, 1, 1)
     assert [text.partition(" (")[0] for text in found.broken] == [
         "1 lost", "1 recorded more than once",
     ]  # fmt: skip
+    (said,) = found.logs
+    assert said.startswith("io worker ")
+    assert "slots, " in said
+    kept = {one.name for one in (tmp_path / "broken-1").iterdir()}
+    assert kept == {"ledger", "valkey.log", "worker-0.log"}
+
+
+def test_the_excerpt_of_a_log_begins_just_before_its_first_traceback(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    log = tmp_path / "worker.log"
+    worker = chaos.fleet.Worker("io", ["--no-such-option"], "", log, dict(os.environ))
+    worker.end()
+    lines = [*map(str, range(50)), "Traceback (most recent call last):", "  File", "KeyError: 1"]
+    log.write_text("\n".join(lines))
+
+    assert worker.excerpt().splitlines()[1:] == lines[47:]
+
+    log.write_text("\n".join(lines[:50]))
+    assert worker.excerpt().splitlines()[1:] == lines[10:50]

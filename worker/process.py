@@ -186,7 +186,7 @@ class JobProcess:
         except BlockingIOError:
             return
         except OSError:  # it has ended: the reading side tells
-            self._unsent = None
+            self._stop_writing()
         if not self._unsent:
             self._stop_writing()
 

@@ -21,6 +21,10 @@ from chaoslab.places import ROOT, SCRIPTS, die_with_parent
 
 READY_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
+TRACEBACK: Final = "Traceback (most recent call last)"
+EXCERPTS: Final = 3  # workers of a broken row whose logs are shown
+EXCERPT_LINES: Final = 40
+LINES_BEFORE: Final = 3  # what was said just before a traceback
 FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
@@ -49,6 +53,14 @@ class Worker:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def excerpt(self) -> str:
+        """From its first traceback on, where there is one; else the last lines of its log."""
+        lines = self.log.splitlines()
+        traced = [number for number, line in enumerate(lines) if TRACEBACK in line]
+        begin = max(0, traced[0] - LINES_BEFORE) if traced else -EXCERPT_LINES
+        head = f"{self.lane} worker {self.pid}, {len(lines)} lines, exit code {self.code}:"
+        return "\n".join([head, *lines[begin:][:EXCERPT_LINES]])
 
     def send(self, number: signal.Signals) -> float:
         """Send a signal; returns the monotonic time of it, s."""
@@ -143,6 +155,11 @@ class Fleet:
     def end(self) -> None:
         for one in self.workers:
             one.end()
+
+    def excerpts(self) -> list[str]:
+        """What some of the workers said, those with a traceback first."""
+        ranked = sorted(self.workers, key=lambda one: TRACEBACK not in one.log)
+        return [one.excerpt() for one in ranked[:EXCERPTS]]
 
     def lost_leases(self) -> int:
         """How many attempts the workers themselves stopped because their leases were gone."""

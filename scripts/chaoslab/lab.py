@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from chaoslab import judge
 from chaoslab.catalog import Fault
-from chaoslab.fleet import Fleet
+from chaoslab.fleet import TRACEBACK, Fleet
 from chaoslab.judge import Case, Record, Row
 from chaoslab.ledger import Entry, Kind, Ledger
 from chaoslab.valkey import Valkey
@@ -233,7 +233,7 @@ class Lab:
         codes = await self.fleet.stop()
         self.check(not any(codes), f"workers ended with exit codes {sorted(filter(None, codes))}")
         if not fault.may_trace:
-            traced = sum("Traceback" in one.log for one in self.fleet.workers)
+            traced = sum(TRACEBACK in one.log for one in self.fleet.workers)
             self.check(not traced, f"{traced} workers logged a traceback")
         case = Case(
             self.expected, self.entries(), await self.records(), await self.waiting(), self.lives,
@@ -269,6 +269,14 @@ class Lab:
         row.seconds, row.note, row.broken = seconds, "; ".join(self.notes), self.broken
         return row
 
+    def keep_logs(self, to: Path) -> None:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.ledger.path, to)
+        for log in self.directory.glob("*.log"):
+            shutil.copy(log, to)
+        for server in self._servers:
+            shutil.copy(server.directory / "log", to / f"{server.directory.name}.log")
+
     async def fenced(self) -> int:
         """How many attempts were refused, or stopped by their own workers."""
         refused = 0
@@ -277,8 +285,12 @@ class Lab:
         return refused + self.fleet.lost_leases()
 
 
-async def run(fault: Fault, seed: int) -> Row:
-    """Inject one fault; what it came to, also where the injection itself failed."""
+async def run(fault: Fault, seed: int, keep: Path | None = None) -> Row:
+    """Inject one fault; what it came to, also where the injection itself failed.
+
+    Where a promise was broken, the logs of the workers and of the servers, and the ledger, are
+    copied below ``keep``.
+    """
     began = time.monotonic()
     try:
         async with Lab(fault, seed) as lab:
@@ -286,13 +298,17 @@ async def run(fault: Fault, seed: int) -> Row:
                 async with asyncio.timeout(fault.limit):
                     await fault.inject(lab)
                     await lab.settle()
-                    return await lab.verdict(time.monotonic() - began)
-            except Exception as error:
+                    row = await lab.verdict(time.monotonic() - began)
+            except Exception as error:  # whatever it is: a row says so, the others go on
                 lab.broken.append(f"{type(error).__name__}: {error}")
                 row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
                 row.jobs, row.broken = len(lab.expected), lab.broken
                 row.seconds = time.monotonic() - began
-                return row
+            if row.broken:
+                row.logs = lab.fleet.excerpts()
+                if keep is not None:
+                    lab.keep_logs(keep / f"{fault.name}-{seed}")
+            return row
     except Exception as error:  # the server does not start, or does not end
         row = Row(fault.name, fault.area, fault.what)
         row.broken = [f"{type(error).__name__}: {error}"]
