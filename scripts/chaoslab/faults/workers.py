@@ -11,6 +11,7 @@ from chaoslab.catalog import fault
 from chaoslab.fleet import Worker, faketime, ready
 from chaoslab.lab import Lab
 from chaoslab.proxy import Proxy
+from twolane import keys
 
 
 async def _kill_while_running(lab: Lab, jobs: int = 40) -> None:
@@ -61,24 +62,15 @@ async def sigkill_default_lease(lab: Lab) -> None:
 )  # fmt: skip
 async def sigkill_before_start(lab: Lab) -> None:
     async with Proxy(lab.server.port) as proxy:
-        claimed = asyncio.Event()
-        release = asyncio.Event()
-
-        async def hold_the_reply() -> bool:
-            if await lab.client.exists("arq:in-progress:sigkill-before-start-0-0000000"):
-                claimed.set()
-                await release.wait()
-                return True
-            return False
-
-        proxy.on("claim", "after", hold_the_reply)
+        first = keys.in_progress("sigkill-before-start-0-0000000")
+        reply = proxy.hold("claim", "after", lambda: lab.client.exists(first))
         doomed = await lab.fleet.start("io", url=proxy.url)
         await lab.enqueue("nap", 10, seconds=0.01)
-        await asyncio.wait_for(claimed.wait(), 10)
+        await asyncio.wait_for(reply.reached.wait(), 10)
         at = doomed.send(signal.SIGKILL)
         await doomed.wait()
         lab.check(not lab.entries("start"), "a job had started: the fault came too late")
-        release.set()
+        reply.opened.set()
         await lab.fleet.start("io")
         starts = await lab.wait_entries("start", 10)
         lab.recoveries += [one.at_ns / 1e9 - at for one in starts]
@@ -91,22 +83,14 @@ async def sigkill_before_start(lab: Lab) -> None:
 )  # fmt: skip
 async def sigkill_before_acknowledgement(lab: Lab) -> None:
     async with Proxy(lab.server.port) as proxy:
-        told = asyncio.Event()
-        release = asyncio.Event()
-
-        async def hold() -> bool:
-            told.set()
-            await release.wait()
-            return True
-
-        proxy.on("acknowledge", "before", hold)
+        told = proxy.hold("acknowledge", "before")
         doomed = await lab.fleet.start("io", url=proxy.url)
         await lab.enqueue("nap", 10, seconds=0.05)
         effects = await lab.wait_entries("effect", 10)
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.reached.wait(), 10)
         at = doomed.send(signal.SIGKILL)
         await doomed.wait()
-        release.set()
+        told.opened.set()
         lab.check(len(effects) == 10, "not all effects were had")
         await lab.fleet.start("io")
         await lab.wait_recorded(10)

@@ -1,0 +1,40 @@
+"""The load that faults of the server are injected under: producers that go on, and IO workers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from chaoslab.fleet import Worker, ready
+from chaoslab.lab import Lab
+
+
+class Load:
+    """Producers that go on enqueueing, whatever becomes of the broker, until they are told."""
+
+    def __init__(self, lab: Lab, client: Redis | None = None, size: int = 10) -> None:
+        self._lab = lab
+        self._client = client
+        self._size = size
+        self._stop = False
+        self._task = asyncio.create_task(self._run())
+        self.enqueued = 0
+
+    async def _run(self) -> None:
+        while not self._stop:
+            await self._lab.enqueue("nap", self._size, client=self._client, seconds=0.02)
+            self.enqueued += self._size
+            await asyncio.sleep(0.05)
+
+    async def stop(self) -> int:
+        """Let the last call end; how many jobs were acknowledged."""
+        self._stop = True
+        await self._task
+        return self.enqueued
+
+
+async def start_workers(lab: Lab, count: int = 2, url: str | None = None) -> list[Worker]:
+    made = [lab.fleet.launch("io", "--concurrency", "20", url=url) for _ in range(count)]
+    await ready(*made)
+    return made
