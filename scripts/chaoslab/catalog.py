@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from chaoslab.lab import Lab
 
-Area = Literal["workers", "pool", "Valkey", "jobs", "fleet"]
+Area = Literal["workers", "drop-in", "pool", "Valkey", "jobs", "fleet"]
 # The modules, in the order of the table.
-MODULES: Final = ("workers", "pool", "server", "connections", "data", "jobs", "fleet")
+MODULES: Final = (
+    "workers", "dropin", "pool", "server", "connections", "data", "jobs", "fleet",
+)  # fmt: skip
 Inject = Callable[["Lab"], Awaitable[None]]
 ALL: Final[dict[str, Fault]] = {}
 

@@ -21,6 +21,13 @@ from chaoslab.places import ROOT, SCRIPTS, die_with_parent
 
 READY_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
+COMMANDS: Final = {
+    "io": ("worker", "io"),
+    "cpu": ("worker", "cpu"),
+    "arq": ("twolane", "arq", "chaoslab.arq_app.WorkerSettings"),
+}
+# What has to be said for the same number of slots on each lane.
+SLOTS: Final = {"io": ("--concurrency", "20"), "arq": ()}
 TRACEBACK: Final = "Traceback (most recent call last)"
 EXCERPTS: Final = 3  # workers of a broken row whose logs are shown
 EXCERPT_LINES: Final = 40
@@ -29,7 +36,7 @@ FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 class Worker:
-    """``python -m worker LANE``; it ends with the harness."""
+    """A worker of a lane, ``io`` or ``cpu``, or ``arq``: the drop-in. It ends with the harness."""
 
     def __init__(
         self, lane: str, options: Sequence[str], url: str, log: Path, environ: dict[str, str]
@@ -38,7 +45,7 @@ class Worker:
         self.lane = lane
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker", lane, *options],
+                [sys.executable, "-m", *COMMANDS[lane], *options],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT,
                 env={**environ, "TWOLANE_BROKER": url}, start_new_session=True,
                 preexec_fn=die_with_parent,
@@ -128,7 +135,7 @@ class Fleet:
             given += ["--lease", self._lease]
         if lane == "cpu" and "--processes" not in given:
             given += ["--processes", "2"]
-        for module in modules:
+        for module in modules if lane != "arq" else ():
             given += ["--jobs", module]
         log = self._directory / f"worker-{len(self.workers)}.log"
         worker = Worker(lane, given, url or self._url, log, self._environ | (environ or {}))
@@ -165,10 +172,15 @@ class Fleet:
         """How many attempts the workers themselves stopped because their leases were gone."""
         return sum(one.log.count("lost the lease of job") for one in self.workers)
 
+    def refused(self) -> int:
+        """How many outcomes of drop-in workers were refused; they write no counters."""
+        told = (re.findall(r"(\d+) outcomes refused", one.log) for one in self.workers)
+        return sum(int(count) for counts in told for count in counts)
+
 
 async def ready(*workers: Worker) -> None:
     for one in workers:
-        await one.wait_logged(r"\d+ slots, \d+ jobs known")
+        await one.wait_logged(r"\d+ slots, \d+ jobs known|Starting worker for \d+ functions")
 
 
 def faketime(clock: Path) -> dict[str, str] | None:

@@ -51,6 +51,9 @@ class Lab:
         self.recoveries: list[float] = []
         self.broken: list[str] = []
         self.notes: list[str] = []
+        # Where outcomes are that no run has.
+        self.record_sources: list[Callable[[], Awaitable[list[Record]]]] = []
+        self.kept_records: list[Record] = []
         self._runs: list[str] = []
         self._numbers = itertools.count()
         self._servers = [self.server]
@@ -159,11 +162,12 @@ class Lab:
         await self.wait(enough, f"{count} outcomes", seconds)
 
     async def _settled(self) -> int:
-        """How many outcomes the runs count."""
+        """How many outcomes the runs count, and there are beside them."""
         async with self.client.pipeline(transaction=False) as pipe:
             for one in self._runs:
                 pipe.hmget(keys.run(one), "done", "failed", "cancelled")
-            return sum(int(count or 0) for counts in await pipe.execute() for count in counts)
+            settled = sum(int(count or 0) for counts in await pipe.execute() for count in counts)
+        return settled + len(await self._other_records())
 
     # -- verdicts --------------------------------------------------------------------------------
 
@@ -188,7 +192,10 @@ class Lab:
         return other
 
     async def records(self) -> list[Record]:
-        return await self.records_of(self._runs)
+        return await self.records_of(self._runs) + await self._other_records()
+
+    async def _other_records(self) -> list[Record]:
+        return [*self.kept_records, *[one for read in self.record_sources for one in await read()]]
 
     def forget(self, names: Iterable[str]) -> None:
         """Follow these runs no more."""
@@ -282,7 +289,7 @@ class Lab:
         refused = 0
         for lane in LANES:
             refused += int(await self.client.hget(keys.counters(QUEUES[lane]), "fenced") or 0)
-        return refused + self.fleet.lost_leases()
+        return refused + self.fleet.lost_leases() + self.fleet.refused()
 
 
 async def run(fault: Fault, seed: int, keep: Path | None = None) -> Row:

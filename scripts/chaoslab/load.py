@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from redis.asyncio import Redis
 
-from chaoslab.fleet import Worker, ready
+from chaoslab.fleet import SLOTS, Worker, ready
 from chaoslab.lab import Lab
+
+Enqueue = Callable[..., Awaitable[list[str]]]
 
 
 class Load:
     """Producers that go on enqueueing, whatever becomes of the broker, until they are told."""
 
-    def __init__(self, lab: Lab, client: Redis | None = None, size: int = 10) -> None:
-        self._lab = lab
-        self._client = client
+    def __init__(
+        self,
+        lab: Lab,
+        client: Redis | None = None,
+        size: int = 10,
+        enqueue: Enqueue | None = None,
+    ) -> None:
+        self._enqueue = enqueue or partial(lab.enqueue, client=client)
         self._size = size
         self._stop = False
         self._task = asyncio.create_task(self._run())
@@ -23,7 +32,7 @@ class Load:
 
     async def _run(self) -> None:
         while not self._stop:
-            await self._lab.enqueue("nap", self._size, client=self._client, seconds=0.02)
+            await self._enqueue("nap", self._size, seconds=0.02)
             self.enqueued += self._size
             await asyncio.sleep(0.05)
 
@@ -34,7 +43,9 @@ class Load:
         return self.enqueued
 
 
-async def start_workers(lab: Lab, count: int = 2, url: str | None = None) -> list[Worker]:
-    made = [lab.fleet.launch("io", "--concurrency", "20", url=url) for _ in range(count)]
+async def start_workers(
+    lab: Lab, count: int = 2, url: str | None = None, lane: str = "io"
+) -> list[Worker]:
+    made = [lab.fleet.launch(lane, *SLOTS[lane], url=url) for _ in range(count)]
     await ready(*made)
     return made

@@ -12,16 +12,16 @@ import psutil
 from chaoslab.catalog import fault
 from chaoslab.fleet import Worker
 from chaoslab.lab import Lab
-from chaoslab.load import Load, start_workers
+from chaoslab.load import Enqueue, Load, start_workers
 from chaoslab.proxy import Proxy
 from twolane import keys
 from twolane.broker import connect
 from twolane.store import Store
 
 
-async def _restart(lab: Lab, away_seconds: float) -> None:
-    workers = await start_workers(lab)
-    load = Load(lab)
+async def restart_under_load(lab: Lab, away_seconds: float, enqueue: Enqueue, lane: str) -> None:
+    workers = await start_workers(lab, lane=lane)
+    load = Load(lab, enqueue=enqueue)
     await lab.wait_recorded(50)
     await lab.server.stop()
     stopped = time.monotonic()
@@ -60,7 +60,7 @@ def _cpu_seconds(worker: Worker) -> float:
     recovery=3.0,
 )  # fmt: skip
 async def restart_1s(lab: Lab) -> None:
-    await _restart(lab, 1.0)
+    await restart_under_load(lab, 1.0, lab.enqueue, "io")
 
 
 @fault(
@@ -69,7 +69,7 @@ async def restart_1s(lab: Lab) -> None:
     limit=90, recovery=3.0,
 )  # fmt: skip
 async def restart_30s(lab: Lab) -> None:
-    await _restart(lab, 30.0)
+    await restart_under_load(lab, 30.0, lab.enqueue, "io")
 
 
 async def _kill_server(lab: Lab, kills: int) -> None:

@@ -8,15 +8,16 @@ import time
 from collections import Counter
 
 from chaoslab.catalog import fault
-from chaoslab.fleet import Worker, faketime, ready
+from chaoslab.fleet import SLOTS, faketime
 from chaoslab.lab import Lab
+from chaoslab.load import Enqueue, start_workers
 from chaoslab.proxy import Proxy
 from twolane import keys
 
 
-async def _kill_while_running(lab: Lab, jobs: int = 40) -> None:
-    doomed, heir = await _two(lab, "--concurrency", "20")
-    await lab.enqueue("nap", jobs, seconds=0.6)
+async def kill_while_running(lab: Lab, enqueue: Enqueue, lane: str, jobs: int = 40) -> None:
+    doomed, heir = await start_workers(lab, lane=lane)
+    await enqueue("nap", jobs, seconds=0.6)
 
     async def at_work() -> bool:
         return sum(one.worker == doomed.pid for one in lab.entries("start")) >= jobs // 4
@@ -34,18 +35,12 @@ async def _kill_while_running(lab: Lab, jobs: int = 40) -> None:
     lab.check(heir.code is None, "the other worker ended")
 
 
-async def _two(lab: Lab, *options: str, lane: str = "io") -> tuple[Worker, Worker]:
-    first, second = lab.fleet.launch(lane, *options), lab.fleet.launch(lane, *options)
-    await ready(first, second)
-    return first, second
-
-
 @fault(
     "sigkill-mid-job", "workers", "SIGKILL in the middle of its jobs, lease 1 s",
     "they start again on another worker within the lease + 1 s", recovery=2.0,
 )  # fmt: skip
 async def sigkill_mid_job(lab: Lab) -> None:
-    await _kill_while_running(lab)
+    await kill_while_running(lab, lab.enqueue, "io")
 
 
 @fault(
@@ -53,7 +48,7 @@ async def sigkill_mid_job(lab: Lab) -> None:
     "they start again within the lease + 1 s", recovery=11.0, lease="10s",
 )  # fmt: skip
 async def sigkill_default_lease(lab: Lab) -> None:
-    await _kill_while_running(lab)
+    await kill_while_running(lab, lab.enqueue, "io")
 
 
 @fault(
@@ -104,14 +99,18 @@ async def sigkill_before_acknowledgement(lab: Lab) -> None:
     "its commits are refused, the jobs ran elsewhere, its own tasks are cancelled", recovery=2.0,
 )  # fmt: skip
 async def sigstop_past_the_lease(lab: Lab) -> None:
+    await stop_past_the_lease(lab, lab.enqueue, "io")
+
+
+async def stop_past_the_lease(lab: Lab, enqueue: Enqueue, lane: str) -> None:
     go = str(lab.directory / "go")
-    paused = await lab.fleet.start("io", "--concurrency", "20")
-    await lab.enqueue("hold", 10, go=go)
+    paused = await lab.fleet.start(lane, *SLOTS[lane])
+    await enqueue("hold", 10, go=go)
     # These end while it is frozen: it comes back with outcomes to commit.
-    await lab.enqueue("nap", 10, seconds=0.3)
+    await enqueue("nap", 10, seconds=0.3)
     await lab.wait_entries("start", 20)
     at = paused.send(signal.SIGSTOP)
-    await lab.fleet.start("io", "--concurrency", "20")
+    await lab.fleet.start(lane, *SLOTS[lane])
     await lab.wait_entries("start", 40)
     lab.count_recovery(at)
     await lab.wait_recorded(10)
@@ -153,7 +152,7 @@ async def sigstop_cpu_worker(lab: Lab) -> None:
     lease="3s",
 )  # fmt: skip
 async def sigterm_under_load(lab: Lab) -> None:
-    leaving, _ = await _two(lab, "--concurrency", "10")
+    leaving, _ = await start_workers(lab)
     await lab.enqueue("nap", 400, seconds=0.05)
     await lab.wait_recorded(60)
     leaving.send(signal.SIGTERM)
