@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from redis.asyncio import Redis
@@ -44,8 +44,14 @@ class Load:
 
 
 async def start_workers(
-    lab: Lab, count: int = 2, url: str | None = None, lane: str = "io"
+    lab: Lab,
+    count: int = 2,
+    url: str | None = None,
+    lane: str = "io",
+    options: Sequence[str] | None = None,
 ) -> list[Worker]:
-    made = [lab.fleet.launch(lane, *SLOTS[lane], url=url) for _ in range(count)]
+    """Workers of 20 slots, unless ``options`` say otherwise, that are ready."""
+    given = SLOTS[lane] if options is None else options
+    made = [lab.fleet.launch(lane, *given, url=url) for _ in range(count)]
     await ready(*made)
     return made

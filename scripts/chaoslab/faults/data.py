@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
@@ -13,7 +14,7 @@ from chaoslab.load import Load, start_workers
 from chaoslab.places import free_port
 from producer.collect import follow
 from twolane import keys
-from twolane.errors import UnknownRun
+from twolane.errors import JobsLost, UnknownRun
 
 
 @fault(
@@ -132,3 +133,86 @@ async def flushall(lab: Lab) -> None:
     await lab.enqueue("nap", 50, seconds=0.02)
     await lab.wait_recorded(50)
     lab.check(all(one.code is None for one in workers), "a worker ended")
+
+
+async def _told_of_loss(lab: Lab, following: asyncio.Task[object], since: float, text: str) -> None:
+    try:
+        async with asyncio.timeout(15):
+            await following
+        lab.check(False, "who waits for the run is not told")
+    except JobsLost as error:
+        lab.check(text in str(error), f"told: {error}")
+        lab.note(f"told after {time.monotonic() - since:.1f} s")
+
+
+async def _held(lab: Lab, count: int, slots: int = 20) -> tuple[list[str], set[str]]:
+    """Jobs of one run, more than there are slots for; all ids, and those that run."""
+    ids = await lab.enqueue("hold", count, go=str(lab.directory / "go"))
+    starts = await lab.wait_entries("start", slots)
+
+    async def only_those() -> bool:  # what was claimed ahead of them is given back
+        return int(await lab.client.exists(*map(keys.in_progress, ids))) == slots
+
+    await lab.wait(only_those, "the leases of what runs, and no others")
+    return ids, {one.id for one in starts}
+
+
+@fault(
+    "queue-deleted", "Valkey", "the queue's key deleted with jobs that run and jobs that wait",
+    "what runs has its place again, and outlives its worker; what waited is gone, and who waits "
+    "for it is told when the rest is done", recovery=2.0,
+)  # fmt: skip
+async def queue_deleted(lab: Lab) -> None:
+    (doomed,) = await start_workers(lab, 1)
+    ids, running = await _held(lab, 30)
+    following = asyncio.create_task(follow(lab.client, ids[0].rpartition("-")[0]))
+    await lab.client.delete(keys.IO_QUEUE)
+    lab.forgotten |= set(ids) - running
+
+    async def have_places() -> bool:
+        return await lab.waiting() == running
+
+    await lab.wait(have_places, "the places of what runs")
+    at = doomed.send(signal.SIGKILL)
+    await doomed.wait()
+    await start_workers(lab, 1)
+    await lab.wait_entries("start", 40)
+    lab.count_recovery(at)
+    (lab.directory / "go").touch()
+    await lab.wait_recorded(20)
+    await _told_of_loss(lab, following, at, "10 of its 30 jobs will never run")
+    await lab.enqueue("nap", 50, seconds=0.02)
+    await lab.wait_recorded(70)
+
+
+@fault(
+    "job-keys-deleted", "Valkey",
+    "of five running jobs each: the tries, the place in the queue, the lease, the payload, all of "
+    "them; of five waiting ones each: the place, the place and the payload",
+    "what runs is recorded, again or still, unless all is gone; who waits for the others is told",
+    recovery=2.5,
+)  # fmt: skip
+async def job_keys_deleted(lab: Lab) -> None:
+    (worker,) = await start_workers(lab, 1, options=("--concurrency", "25"))
+    ids, running = await _held(lab, 35, 25)
+    following = asyncio.create_task(follow(lab.client, ids[0].rpartition("-")[0]))
+    runs, waits = sorted(running), sorted(set(ids) - running)
+    wiped = runs[20:]
+    no_tries, no_lease = [*runs[:5], *wiped], [*runs[10:15], *wiped]
+    no_place, no_payload = [*runs[5:10], *wiped, *waits], [*runs[15:20], *wiped, *waits[5:]]
+    at = time.monotonic()
+    async with lab.client.pipeline(transaction=True) as pipe:
+        pipe.zrem(keys.IO_QUEUE, *no_place)
+        for key_of, gone in (
+            (keys.retry, no_tries), (keys.in_progress, no_lease), (keys.job, no_payload),
+        ):  # fmt: skip
+            pipe.delete(*map(key_of, gone))
+        await pipe.execute()
+    lab.forgotten |= {*wiped, *waits}
+    await lab.wait_entries("start", 30)
+    lab.count_recovery(at)
+    await lab.wait_entries("cancelled", 10)
+    (lab.directory / "go").touch()
+    await lab.wait_recorded(20)
+    await _told_of_loss(lab, following, at, "15 of its 35 jobs will never run")
+    lab.check(worker.code is None, "the worker ended")
