@@ -32,7 +32,6 @@ TRACEBACK: Final = "Traceback (most recent call last)"
 EXCERPTS: Final = 3  # workers of a broken row whose logs are shown
 EXCERPT_LINES: Final = 40
 LINES_BEFORE: Final = 3  # what was said just before a traceback
-FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
 class Worker:
@@ -181,18 +180,3 @@ class Fleet:
 async def ready(*workers: Worker) -> None:
     for one in workers:
         await one.wait_logged(r"\d+ slots, \d+ jobs known|Starting worker for \d+ functions")
-
-
-def faketime(clock: Path) -> dict[str, str] | None:
-    """The environment of a process whose wall clock is what the file ``clock`` says.
-
-    None where libfaketime is not installed (Debian: ``apt-get install faketime``).
-    """
-    if not FAKETIME.exists():
-        return None
-    return {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }

@@ -13,6 +13,7 @@ from chaoslab.catalog import fault
 from chaoslab.fleet import Worker
 from chaoslab.lab import Lab
 from chaoslab.load import Enqueue, Load, start_workers
+from chaoslab.places import faketime
 from chaoslab.proxy import Proxy
 from twolane import keys
 from twolane.broker import connect
@@ -192,3 +193,45 @@ async def _fail_over(lab: Lab, port: int) -> None:
     await lab.client.aclose()
     lab.client, lab.store = theirs, Store(theirs)
     await start_workers(lab, 1, url=replica.url)
+
+
+@fault(
+    "server-clock", "Valkey", "the server's clock jumps an hour on, back, and on again, under load",
+    "on: leases end, what runs starts again, once; back: what waits is held back by as much, what "
+    "runs is recorded, what comes is done", needs="faketime", lease="2s", deadline=30,
+)  # fmt: skip
+async def server_clock(lab: Lab) -> None:
+    clock = lab.directory / "clock"
+    clock.write_text("+0")
+    await lab.server.stop()
+    lab.server.environ = faketime(clock)
+    await lab.server.start()
+    go = str(lab.directory / "go")
+    workers = await start_workers(lab)
+    load = Load(lab)
+    await lab.enqueue("hold", 20, go=go)
+    await lab.wait_recorded(50)
+    clock.write_text("+3600")
+    at = time.monotonic()
+    await lab.wait_entries("cancelled", 20)
+    settled = await load.stop()
+    await lab.wait_recorded(settled)
+    again = [one for one in lab.entries("start") if one.at_ns / 1e9 > at and one.try_ > 1]
+    lab.recoveries += [one.at_ns / 1e9 - at for one in again]
+
+    # All slots are taken, so these wait.
+    await lab.enqueue("hold", 20, go=go)
+    await lab.wait_entries("start", settled + 60)
+    held_back = set(await lab.enqueue("nap", 10, seconds=0.0))
+    clock.write_text("+0")
+    (lab.directory / "go").touch()
+    await lab.enqueue("nap", 50, seconds=0.02)
+    await lab.wait_recorded(settled + 40 + 50)
+    early = held_back & {one.id for one in lab.entries("start")}
+    lab.check(not early, f"{len(early)} started that were due in an hour")
+
+    clock.write_text("+3600")
+    back = time.monotonic()
+    await lab.wait_recorded(settled + 100)
+    lab.note(f"what was held back ran {time.monotonic() - back:.1f} s after the clock was right")
+    lab.check(all(one.code is None for one in workers), "a worker ended")

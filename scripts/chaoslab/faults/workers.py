@@ -8,9 +8,10 @@ import time
 from collections import Counter
 
 from chaoslab.catalog import fault
-from chaoslab.fleet import SLOTS, faketime
+from chaoslab.fleet import SLOTS
 from chaoslab.lab import Lab
 from chaoslab.load import Enqueue, start_workers
+from chaoslab.places import faketime
 from chaoslab.proxy import Proxy
 from twolane import keys
 
@@ -252,9 +253,7 @@ async def swallowed_cancellation(lab: Lab) -> None:
 async def clock_jump(lab: Lab) -> None:
     clock = lab.directory / "clock"
     clock.write_text("+0")
-    environ = faketime(clock)
-    assert environ is not None, "looked for before"
-    await lab.fleet.start("io", "--concurrency", "10", environ=environ)
+    await lab.fleet.start("io", "--concurrency", "10", environ=faketime(clock))
     go = str(lab.directory / "go")
     await lab.enqueue("hold", 5, go=go)
     await lab.wait_entries("start", 5)
