@@ -171,10 +171,26 @@ def test_the_ledger_is_read_on_from_where_it_was_read_to(
     book.acknowledge(["a"])
 
     assert [one.id for one in book.read_new()] == ["a"]
-    chaos.ledger.append(str(book.path), b"acknowledged\tb\t0\t0\t0\t1\nacknowledged\tc")
+    chaos.ledger.append(str(book.path), b"\nacknowledged\tb\t0\t0\t0\t1\t.\n\nacknowledged\tc")
     assert [one.id for one in book.read_new()] == ["b"]
-    chaos.ledger.append(str(book.path), b"\t0\t0\t0\t1\n")
+    chaos.ledger.append(str(book.path), b"\t0\t0\t0\t1\t.\n")
     assert [one.id for one in book.read_new()] == ["c"]
+
+
+def test_a_line_that_its_writers_death_cut_short_counts_for_nothing(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The kill storm broke off: the end of a line was missing."""
+    book = chaos.ledger.Ledger(tmp_path / "ledger")
+    for whole_until in range(1, 30):
+        cut = "\nstart\tr-1\t100\t200\t1\t123456789\t.\n"[:whole_until]
+        chaos.ledger.append(str(book.path), cut.encode())
+
+        assert book.read() == list(book.read("acknowledged"))
+
+        book.acknowledge([f"r-{whole_until}"])
+
+    assert [one.id for one in book.read()] == [f"r-{number}" for number in range(1, 30)]
 
 
 # -- The slopes of a soak --
