@@ -389,3 +389,18 @@ def test_the_excerpt_of_a_log_begins_just_before_its_first_traceback(
 
     log.write_text("\n".join(lines[:50]))
     assert worker.excerpt().splitlines()[1:] == lines[10:50]
+
+
+@pytest.mark.slow
+async def test_what_failed_beside_a_fault_is_told_with_it(chaos: SimpleNamespace) -> None:
+    async def fail() -> None:
+        raise KeyError("beside")
+
+    async def inject(lab: Any) -> None:
+        lab.go(fail())
+        lab.go(asyncio.Event().wait())
+        await lab.wait_recorded(1, 0.1)
+
+    found = await chaos.lab.run(chaos.catalog.Fault("broken", "jobs", "what", "none", inject), 1)
+
+    assert found.broken == ["TimeoutError: not within 0.1 s: 1 outcomes", "KeyError: 'beside'"]

@@ -9,9 +9,9 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -29,6 +29,7 @@ from twolane.keys import LANES, QUEUES
 from twolane.registry import Registry
 from twolane.store import NewJob, Store
 
+T = TypeVar("T")
 POLL_SECONDS: Final = 0.02
 AWAY: Final = (RedisError, OSError)
 
@@ -56,6 +57,7 @@ class Lab:
         self.kept_records: list[Record] = []
         self._runs: list[str] = []
         self._numbers = itertools.count()
+        self._tasks: list[asyncio.Task[Any]] = []
         self._servers = [self.server]
 
     async def __aenter__(self) -> Self:
@@ -64,7 +66,21 @@ class Lab:
         self.store = Store(self.client)
         return self
 
+    def go(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do this beside the fault, until the fault is over at the most."""
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    def failures(self) -> list[BaseException]:
+        """What went wrong beside the fault."""
+        over = [one for one in self._tasks if one.done() and not one.cancelled()]
+        return [error for one in over if (error := one.exception()) is not None]
+
     async def __aexit__(self, *_: object) -> None:
+        for one in self._tasks:
+            one.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.fleet.end()
         await self.client.aclose()
         for one in self._servers:
@@ -307,7 +323,7 @@ async def run(fault: Fault, seed: int, keep: Path | None = None) -> Row:
                     await lab.settle()
                     row = await lab.verdict(time.monotonic() - began)
             except Exception as error:  # whatever it is: a row says so, the others go on
-                lab.broken.append(f"{type(error).__name__}: {error}")
+                lab.broken += [f"{type(one).__name__}: {one}" for one in (error, *lab.failures())]
                 row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
                 row.jobs, row.broken = len(lab.expected), lab.broken
                 row.seconds = time.monotonic() - began

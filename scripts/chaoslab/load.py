@@ -27,7 +27,7 @@ class Load:
         self._enqueue = enqueue or partial(lab.enqueue, client=client)
         self._size = size
         self._stop = False
-        self._task = asyncio.create_task(self._run())
+        self._task = lab.go(self._run())
         self.enqueued = 0
 
     async def _run(self) -> None:

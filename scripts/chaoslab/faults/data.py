@@ -118,7 +118,7 @@ async def flushall(lab: Lab) -> None:
     workers = await start_workers(lab)
     ids = await lab.enqueue("nap", 500, seconds=0.1)
     run = ids[0].rpartition("-")[0]
-    waiting = asyncio.create_task(follow(lab.client, run))
+    waiting = lab.go(follow(lab.client, run))
     await lab.wait_recorded(100)
     await lab.client.flushall()
     lab.forgotten |= set(ids)
@@ -165,7 +165,7 @@ async def _held(lab: Lab, count: int, slots: int = 20) -> tuple[list[str], set[s
 async def queue_deleted(lab: Lab) -> None:
     (doomed,) = await start_workers(lab, 1)
     ids, running = await _held(lab, 30)
-    following = asyncio.create_task(follow(lab.client, ids[0].rpartition("-")[0]))
+    following = lab.go(follow(lab.client, ids[0].rpartition("-")[0]))
     await lab.client.delete(keys.IO_QUEUE)
     lab.forgotten |= set(ids) - running
 
@@ -195,7 +195,7 @@ async def queue_deleted(lab: Lab) -> None:
 async def job_keys_deleted(lab: Lab) -> None:
     (worker,) = await start_workers(lab, 1, options=("--concurrency", "25"))
     ids, running = await _held(lab, 35, 25)
-    following = asyncio.create_task(follow(lab.client, ids[0].rpartition("-")[0]))
+    following = lab.go(follow(lab.client, ids[0].rpartition("-")[0]))
     runs, waits = sorted(running), sorted(set(ids) - running)
     wiped = runs[20:]
     no_tries, no_lease = [*runs[:5], *wiped], [*runs[10:15], *wiped]

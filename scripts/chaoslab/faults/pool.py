@@ -202,7 +202,7 @@ async def kill_storm(lab: Lab) -> None:
             await asyncio.sleep(0.05)
         return killed
 
-    feeding = asyncio.create_task(feed())
+    feeding = lab.go(feed())
     killed = await kill()
     await feeding
     failed = {one.id for one in await lab.records() if one.status == "failed ProcessDied"}
