@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from typing import Any
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
@@ -14,7 +15,7 @@ from chaoslab.load import Load, start_workers
 from chaoslab.places import free_port
 from producer.collect import follow
 from twolane import keys
-from twolane.errors import JobsLost, UnknownRun
+from twolane.errors import JobsLost, TwolaneError, UnknownRun
 
 
 @fault(
@@ -110,6 +111,17 @@ async def payloads_deleted(lab: Lab) -> None:
     lab.check(worker.code is None, "the worker ended")
 
 
+async def _wait_told(
+    lab: Lab, following: asyncio.Task[Any], since: float, error: type[TwolaneError], text: str
+) -> None:
+    """Wait until who follows a run is told what became of it."""
+    await asyncio.wait([following], timeout=15)
+    told = following.exception() if following.done() else None
+    right = isinstance(told, error) and text in str(told)
+    lab.check(right, f"who waits for the run is told {told!r}" if told else "nobody is told")
+    lab.note(f"told after {time.monotonic() - since:.1f} s")
+
+
 @fault(
     "flushall", "Valkey", "FLUSHALL in the middle of a run",
     "who waits for the run is told that its data was deleted; workers go on with the next one",
@@ -118,31 +130,14 @@ async def flushall(lab: Lab) -> None:
     workers = await start_workers(lab)
     ids = await lab.enqueue("nap", 500, seconds=0.1)
     run = ids[0].rpartition("-")[0]
-    waiting = lab.go(follow(lab.client, run))
+    following = lab.go(follow(lab.client, run))
     await lab.wait_recorded(100)
     await lab.client.flushall()
     lab.forgotten |= set(ids)
-    at = time.monotonic()
-    try:
-        async with asyncio.timeout(10):
-            await waiting
-        lab.check(False, "who waits for the run is not told")
-    except UnknownRun as error:
-        lab.check("was deleted while it ran" in str(error), f"told: {error}")
-        lab.note(f"told after {time.monotonic() - at:.1f} s")
+    await _wait_told(lab, following, time.monotonic(), UnknownRun, "was deleted while it ran")
     await lab.enqueue("nap", 50, seconds=0.02)
     await lab.wait_recorded(50)
     lab.check(all(one.code is None for one in workers), "a worker ended")
-
-
-async def _told_of_loss(lab: Lab, following: asyncio.Task[object], since: float, text: str) -> None:
-    try:
-        async with asyncio.timeout(15):
-            await following
-        lab.check(False, "who waits for the run is not told")
-    except JobsLost as error:
-        lab.check(text in str(error), f"told: {error}")
-        lab.note(f"told after {time.monotonic() - since:.1f} s")
 
 
 async def _held(lab: Lab, count: int, slots: int = 20) -> tuple[list[str], set[str]]:
@@ -180,7 +175,7 @@ async def queue_deleted(lab: Lab) -> None:
     lab.count_recovery(at)
     (lab.directory / "go").touch()
     await lab.wait_recorded(20)
-    await _told_of_loss(lab, following, at, "10 of its 30 jobs will never run")
+    await _wait_told(lab, following, at, JobsLost, "10 of its 30 jobs will never run")
     await lab.enqueue("nap", 50, seconds=0.02)
     await lab.wait_recorded(70)
 
@@ -214,5 +209,5 @@ async def job_keys_deleted(lab: Lab) -> None:
     await lab.wait_entries("cancelled", 10)
     (lab.directory / "go").touch()
     await lab.wait_recorded(20)
-    await _told_of_loss(lab, following, at, "15 of its 35 jobs will never run")
+    await _wait_told(lab, following, at, JobsLost, "15 of its 35 jobs will never run")
     lab.check(worker.code is None, "the worker ended")
