@@ -135,6 +135,7 @@ class Engine(arq.worker.Worker):
         self._claims = 0
         self._asked = 0  # slots for which jobs were asked and no answer came yet
         self._hungry = False  # whether there may be jobs to claim
+        self._plenty = False  # whether the latest claim got all it asked for; then both may ask
         self._woken = False  # whether a wake-up call came since the last request
         self._waking: asyncio.TimerHandle | None = None
         self._server_ms_at = 0.0
@@ -205,7 +206,7 @@ class Engine(arq.worker.Worker):
 
         With half of them at once, the server looks for the one half while this loop runs the other.
         """
-        if self.draining or not self._hungry:
+        if self.draining or not self._hungry or (self._asked and not self._plenty):
             return None
         assert self.runner is not None
         places = self.slots + self.runner.ahead()
@@ -237,8 +238,10 @@ class Engine(arq.worker.Worker):
             else:
                 self._start(one, claim.now_ms)
         self._begin_trial()
-        if len(claim.jobs) == request.limit:
+        self._plenty = len(claim.jobs) == request.limit
+        if self._plenty:
             self._hungry = True
+            self._notice()
         elif not self._woken:
             self._rest(claim)
 

@@ -8,7 +8,7 @@ import contextvars
 import functools
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic, thread_time
 from typing import Any, Final
 
@@ -38,8 +38,9 @@ COARSE_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 0.05
 # As long as a job ahead may wait for a slot, on the average.
 SHORT_SECONDS: Final = 0.005
+# How long the lease of a job ahead is kept while the loop is held; arbitrary.
+HELD_SECONDS: Final = 10.0
 Finish = Callable[[Attempt, Ended], None]
-Start = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class IoLane:
@@ -87,6 +88,8 @@ class IoLane:
             self._begin(attempt)
         else:
             attempt.started = monotonic()
+            # Where the loop is held meanwhile, its lease is not kept for good.
+            attempt.deadline = attempt.started + HELD_SECONDS
             self._ahead.add(attempt)
 
     def _begin(self, attempt: Attempt) -> None:
@@ -232,8 +235,11 @@ class IoLane:
         self._free += 1
         self._finish(attempt, ended)
         while self._ahead.attempts and self._free > 0:
-            following = self._ahead.take()
-            following.started_ms += round((monotonic() - following.started) * 1000)
+            following, now = self._ahead.take(), monotonic()
+            if now > following.deadline:  # its lease may have ended, and others may run it
+                self._give_back(following)
+                continue
+            following.started_ms += round((now - following.started) * 1000)
             try:
                 self._begin(following)
             except Exception as error:  # a job's own types may raise anything as they are made

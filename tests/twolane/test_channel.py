@@ -57,6 +57,11 @@ async def test_replies_come_in_the_order_of_the_commands(channel: Channel) -> No
     assert replies == [[b"%d" % n, b"%d.5" % n] for n in range(100)]
 
 
+async def test_no_commands_have_no_replies_to_wait_for(channel: Channel) -> None:
+    async with asyncio.timeout(5):
+        assert await channel.send([]) == []
+
+
 async def test_a_reply_of_many_reads_is_put_together(channel: Channel) -> None:
     large = "x" * 5_000_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -175,6 +176,20 @@ async def test_the_slot_of_a_job_that_does_not_let_go_is_used_for_the_next(
     place.lane.stop(stuck, Verdict.TIMED_OUT)
 
     assert [(await place.end())[0] for _ in range(2)] == ["stuck", "next"]
+
+
+async def test_a_job_ahead_whose_lease_is_not_kept_any_more_does_not_run(place: Place) -> None:
+    place.start("long", "wait")
+    held = place.start("ahead", "wait")
+    assert held.deadline < time.monotonic() + 60
+    held.deadline = time.monotonic() - 0.001
+    place.go.set()
+
+    assert [(await place.end())[:2] for _ in range(2)] == [
+        ("long", None),
+        ("ahead", Verdict.RELEASED),
+    ]
+    assert place.ran == ["long"]
 
 
 async def test_the_wait_for_a_slot_counts_as_waiting(place: Place) -> None:
