@@ -48,6 +48,8 @@ class Channel:
             redis.exceptions.ConnectionError, TimeoutError, OSError: the server is away; which of
                 the commands it has carried out is unknown.
         """
+        if not commands:
+            return []
         data = b"".join([pack(one) for one in commands])
         wire = self._wire
         if wire is None or wire.error is not None:

@@ -455,9 +455,20 @@ async def test_threads_that_do_not_end_leave_the_lane_able_to_run_others() -> No
 
 
 @pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.RELEASED, Verdict.LOST])
-async def test_a_stopped_job_ends_with_the_first_verdict(bench: Bench, verdict: Verdict) -> None:
-    attempt = bench.start(clean_up_slowly)
-    await asyncio.sleep(0)
+async def test_a_stopped_job_ends_with_the_first_verdict(verdict: Verdict) -> None:
+    began = asyncio.Event()
+
+    @job
+    async def clean_up() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+
+    bench = Bench(clean_up)
+    attempt = bench.start(clean_up)
+    await began.wait()
 
     bench.lane.stop(attempt, verdict)
     bench.lane.stop(attempt, Verdict.TIMED_OUT)
