@@ -176,7 +176,7 @@ async def _fill(engine: AsyncEngine) -> None:
             await connection.execute(text("BEGIN IMMEDIATE"))
             try:
                 await connection.run_sync(_make)
-            except BaseException:
+            except BaseException:  # a cancellation too gives the lock back
                 await connection.execute(text("ROLLBACK"))
                 raise
             await connection.execute(text("COMMIT"))
@@ -208,7 +208,7 @@ async def add_up(engine: AsyncEngine, rows: int) -> dict[str, str | int]:
         async with engine.connect() as connection:
             answer = await connection.execute(select(func.count(), func.sum(first.c.value)))
             count, total = answer.one()
-    except Exception as error:
+    except Exception as error:  # a driver's own come unwrapped where it was connecting
         raise _failed(engine.url, error) from None
     if count < rows:
         raise NotEnoughRows(
