@@ -22,6 +22,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateTable
 
+from twolane import password_file
+
 ENVIRONMENT: Final = "TWOLANE_DATABASE_URL"
 PASSWORD_FILE: Final = "TWOLANE_DATABASE_PASSWORD_FILE"
 ROWS: Final = 10_000
@@ -121,13 +123,7 @@ def _with_password(url: URL) -> URL:
     file = os.environ.get(PASSWORD_FILE)
     if not file or url.password or url.get_backend_name() == "sqlite":
         return url
-    try:
-        password = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatabaseError(
-            f"{PASSWORD_FILE}: cannot read {file}: {type(error).__name__}"
-        ) from None
-    return url.set(password=password)
+    return url.set(password=password_file.read(PASSWORD_FILE, file, DatabaseError))
 
 
 def shown(url: URL) -> str:
