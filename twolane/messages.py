@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
 
 Kind = Literal["done", "failed", "cancelled"]
+
+# What one call carries at the most, or else one job: what a network of 4 MB/s passes on before any
+# worker gives up a reply (5 s), and as much as one payload or one result may take.
+CALL_BYTES: Final = 16 * 1024 * 1024
 
 
 class NewJob(NamedTuple):
@@ -18,6 +22,11 @@ class NewJob(NamedTuple):
     payload: bytes
     delay_ms: int = 0
     ttl_ms: int = 0
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it adds to a call, but for a few."""
+        return len(self.payload)
 
 
 class ClaimedJob(msgspec.Struct, gc=False):
@@ -55,6 +64,11 @@ class Settlement(NamedTuple):
     run: str = ""
     entry: bytes = b""
 
+    @property
+    def weight(self) -> int:
+        """How many bytes it adds to a call, but for a few."""
+        return len(self.result) + len(self.entry)
+
 
 class Cancellation(NamedTuple):
     """A job to cancel, with the result to record in case that it has not started."""
@@ -89,9 +103,18 @@ class Report:
         return [one[0] for kind in (self.settled, self.retries, self.releases) for one in kind]
 
     def take(self, limit: int) -> Report:
-        """The first ``limit`` of each kind, which are taken out of this one."""
-        taken = Report(self.settled[:limit], self.retries[:limit], self.releases[:limit])
-        del self.settled[:limit], self.retries[:limit], self.releases[:limit]
+        """The first ``limit`` of each kind, which are taken out of this one.
+
+        Of what has settled only as much as one call carries, and one at the least.
+        """
+        count = weight = 0
+        for one in self.settled[:limit]:
+            weight += one.weight
+            if count and weight > CALL_BYTES:
+                break
+            count += 1
+        taken = Report(self.settled[:count], self.retries[:limit], self.releases[:limit])
+        del self.settled[:count], self.retries[:limit], self.releases[:limit]
         return taken
 
     def put_back(self, taken: Report) -> None:

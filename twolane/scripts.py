@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from typing import Any, Final, Literal, TypeVar
 
 from twolane import keys
 from twolane.channel import Command
-from twolane.messages import Cancellation, Claim, ClaimedJob, NewJob, Request, Settlement
+from twolane.messages import (
+    CALL_BYTES,
+    Cancellation,
+    Claim,
+    ClaimedJob,
+    NewJob,
+    Request,
+    Settlement,
+)
 
 # One script call for 500 jobs takes the server 2 ms, and fits a socket's buffer whole.
 ENQUEUE_BATCH: Final = 500
@@ -130,13 +138,25 @@ def texts(ids: Iterable[bytes]) -> list[str]:
     return [keys.id_of(one) for one in ids]
 
 
-def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Consecutive lists of ``size`` items, the last one shorter; none for no items."""
+def batches(
+    items: Iterable[T], size: int, weigh: Callable[[T], int] | None = None
+) -> Iterator[list[T]]:
+    """Consecutive lists of ``size`` items, the last one shorter; none for no items.
+
+    With ``weigh``, an item's bytes, shorter ones too: as much as one call carries.
+    """
     batch: list[T] = []
+    weight = 0
     for item in items:
+        if weigh is not None:
+            more = weigh(item)
+            if batch and weight + more > CALL_BYTES:
+                yield batch
+                batch, weight = [], 0
+            weight += more
         batch.append(item)
         if len(batch) == size:
             yield batch
-            batch = []
+            batch, weight = [], 0
     if batch:
         yield batch

@@ -1,7 +1,7 @@
 """Every operation on the queues, one Lua script each.
 
-Each method of :class:`Store` is one round trip (one for 500 jobs), atomic in the server, and on
-the server's clock. :mod:`twolane.runs`, :mod:`twolane.dead` and :mod:`twolane.queues`
+Each method of :class:`Store` is one round trip (one for 500 jobs or 16 MiB), atomic in the server,
+and on the server's clock. :mod:`twolane.runs`, :mod:`twolane.dead` and :mod:`twolane.queues`
 read what the scripts wrote. What is said is in :mod:`twolane.messages`, how in
 :mod:`twolane.scripts`; who speaks to the store imports both from here.
 """
@@ -9,10 +9,12 @@ read what the scripts wrote. What is said is in :mod:`twolane.messages`, how in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
@@ -85,6 +87,9 @@ __all__ = [
     "texts",
 ]
 
+WEIGHT: Final = attrgetter("weight")
+# Arbitrary: how long a run that is given up half-way may keep its caller, to be sealed.
+GIVING_UP_SECONDS: Final = 2.0
 Order = tuple[Script, Sequence[str], Sequence[Any]]
 
 
@@ -113,13 +118,13 @@ class Store:
         self._channel = channel
 
     async def enqueue_many(self, queue: str, jobs: Iterable[NewJob], run: str = "") -> list[str]:
-        """Put jobs into a queue, 500 a call; returns the ids refused because they are known.
+        """Put jobs into a queue, up to 500 a call; returns the ids refused because they are known.
 
         An id is known while its job waits or runs, and while its result is kept. The order of
         jobs that are due in the same millisecond is that of their ids.
         """
         refused: list[str] = []
-        for batch in batches(jobs, ENQUEUE_BATCH):
+        for batch in batches(jobs, ENQUEUE_BATCH, WEIGHT):
             refused += texts((await self._call(ENQUEUE, *scripts.enqueuing(queue, batch, run)))[1:])
         return refused
 
@@ -131,7 +136,8 @@ class Store:
         Returns None where a run of that name exists; nothing was done then. The next jobs are
         made ready while the server takes the last ones. An outage is waited out for a minute at
         each call, which is sent again then and done once. Given up half-way, by a cancellation or
-        an error, it leaves the run open, with what was enqueued by then.
+        an error, it seals the run with what was enqueued by then, or leaves it open where the
+        server does not take that within 2 s.
         """
         created_ms = accepted = 0
         maker, calls = secrets.token_hex(8), itertools.count()
@@ -148,13 +154,22 @@ class Store:
             for order, queue, batch in _in_order(jobs):
                 given = scripts.enqueuing(queue, batch, run, order, kind, f"{maker}:{next(calls)}")
                 if under_way is not None:
-                    accepted += await under_way
+                    accepted += await asyncio.shield(under_way)
                     if created_ms < 0:
                         return None
                 under_way = asyncio.create_task(put(order, batch, given))
                 await asyncio.sleep(0)  # it is on its way before the next ones are made
             assert under_way is not None
-            accepted += await under_way
+            accepted += await asyncio.shield(under_way)
+        except (Exception, asyncio.CancelledError):  # whatever it is, nothing more comes
+            with contextlib.suppress(RedisError, OSError):
+                async with asyncio.timeout(GIVING_UP_SECONDS):
+                    if under_way is not None:
+                        # It may be the one that opens the run.
+                        await asyncio.gather(under_way, return_exceptions=True)
+                    if created_ms > 0:
+                        await self.seal_run(run)
+            raise
         finally:
             if under_way is not None:
                 under_way.cancel()
@@ -185,7 +200,7 @@ class Store:
     async def acknowledge(self, queue: str, settled: Iterable[Settlement]) -> list[str]:
         """Record final outcomes; returns the ids that were no longer the caller's (fenced)."""
         fenced: list[str] = []
-        for batch in batches(settled, SETTLE_BATCH):
+        for batch in batches(settled, SETTLE_BATCH, WEIGHT):
             fenced += texts(await self._call(ACKNOWLEDGE, *scripts.settling(queue, batch)))
         return fenced
 
@@ -197,7 +212,7 @@ class Store:
         """
         orders: list[Order] = []
         told: list[Report] = []
-        for settled in batches(report.settled, SETTLE_BATCH):
+        for settled in batches(report.settled, SETTLE_BATCH, WEIGHT):
             told.append(Report(settled=settled))
             orders.append((ACKNOWLEDGE, *scripts.settling(queue, settled)))
         for retries in batches(report.retries, SETTLE_BATCH):
@@ -292,7 +307,9 @@ def _in_order(
     jobs: Mapping[str, Iterable[NewJob]],
 ) -> Iterator[tuple[RunOrder, str, list[NewJob]]]:
     """The calls that a run takes: the first one opens it, the last one seals it."""
-    calls = ((queue, batch) for queue in jobs for batch in batches(jobs[queue], ENQUEUE_BATCH))
+    calls = (
+        (queue, batch) for queue in jobs for batch in batches(jobs[queue], ENQUEUE_BATCH, WEIGHT)
+    )
     queue, batch = next(calls, (keys.IO_QUEUE, []))
     order: RunOrder = "open"
     for following in calls:
