@@ -153,14 +153,17 @@ class Store:
         try:
             for order, queue, batch in _in_order(jobs):
                 given = scripts.enqueuing(queue, batch, run, order, kind, f"{maker}:{next(calls)}")
+                if order == "both":
+                    accepted = await put(order, batch, given)
+                    break
                 if under_way is not None:
                     accepted += await asyncio.shield(under_way)
                     if created_ms < 0:
                         return None
                 under_way = asyncio.create_task(put(order, batch, given))
                 await asyncio.sleep(0)  # it is on its way before the next ones are made
-            assert under_way is not None
-            accepted += await asyncio.shield(under_way)
+            if under_way is not None:
+                accepted += await asyncio.shield(under_way)
         except (Exception, asyncio.CancelledError):  # whatever it is, nothing more comes
             with contextlib.suppress(RedisError, OSError):
                 async with asyncio.timeout(GIVING_UP_SECONDS):

@@ -188,13 +188,16 @@ class Bench:
     """A lane, and what it reported."""
 
     def __init__(
-        self, *functions: Callable[..., Any], max_result_bytes: int = wire.MAX_RESULT_BYTES
+        self,
+        *functions: Callable[..., Any],
+        slots: int = 100,
+        max_result_bytes: int = wire.MAX_RESULT_BYTES,
     ) -> None:
         self.ended: list[tuple[Attempt, Ended]] = []
         self._one_more = asyncio.Event()
         self.lane = IoLane(
-            registry_of(functions or FUNCTIONS), {"shared": "with all jobs"}, self._finish,
-            Retry, max_result_bytes,
+            registry_of(functions or FUNCTIONS), {"shared": "with all jobs"}, slots,
+            self._finish, Retry, max_result_bytes,
         )  # fmt: skip
 
     def _finish(self, attempt: Attempt, ended: Ended) -> None:
