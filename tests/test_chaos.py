@@ -278,11 +278,9 @@ async def test_what_the_proxy_swallows_is_never_answered(
             other_reader, other = await asyncio.open_connection("127.0.0.1", proxy.port)
             other.write(b"PING\r\n")
             assert await other_reader.readline() == b"+PONG\r\n"
-            assert not reader.at_eof()
-            pending = asyncio.ensure_future(reader.readline())
-            await asyncio.sleep(0)
-            assert not pending.done()
-            pending.cancel()
+            # The other's answer came later, so this one's would be here.
+            reader.feed_eof()
+            assert await reader.read() == b""
             for one in (writer, other):
                 one.close()
     finally:

@@ -97,6 +97,7 @@ async def get(client: Redis, name: str) -> Run:
     Raises:
         UnknownRun: there is none (any more: runs are kept for 7 days after their last job).
     """
+    # redis-py's annotation is that of its two clients, the blocking one too.
     fields = await client.hgetall(keys.run(name))  # type: ignore[misc]
     if not fields:
         raise UnknownRun(

@@ -285,7 +285,7 @@ def _start(plan: Plan) -> tuple[BaseProcess, socket.socket]:
         )
         with _multiprocessing_lock:
             process.start()
-    except BaseException:
+    except BaseException:  # a signal's too leaves no socket behind
         ours.close()
         raise
     finally:
