@@ -65,7 +65,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return number / round(1 / factor) if factor < 1 else number * factor
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]
+class Size(click.ParamType):  # type: ignore[type-arg]  # as Duration's
     """Bytes as an int, from "512", "1kB" (1000), "1KiB" (1024), "10MiB"; case does not matter."""
 
     name = "size"

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import pickle
 import struct
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,18 @@ def test_what_has_no_form_is_refused(value: Any) -> None:
 def test_text_with_a_lone_surrogate_is_refused(value: Any) -> None:
     with pytest.raises(NotEncodable, match="surrogates not allowed"):
         dumps(value)
+
+
+class Nowhere(tzinfo):
+    """An object whose own code runs, and fails, while it is encoded."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        raise Unprintable
+
+
+def test_a_value_whose_own_code_fails_is_refused() -> None:
+    with pytest.raises(NotEncodable, match="cannot be encoded: Unprintable"):
+        dumps(datetime(2020, 1, 1, tzinfo=Nowhere()))
 
 
 def test_a_value_within_itself_is_refused() -> None:

@@ -27,6 +27,7 @@ local ids, scores, skipped = {}, {}, 0
 while #ids < want and skipped < 1000 do
   local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', skipped, want - #ids)
   if #due == 0 then break end
+  local was_all = #due < 2 * (want - #ids)  -- there is nothing else that is due
   local leases, places = {}, {}
   for i = 1, #due, 2 do
     leases[#leases + 1] = 'arq:in-progress:' .. due[i]
@@ -46,6 +47,7 @@ while #ids < want and skipped < 1000 do
   end
   -- What was taken leaves the due part before it is read again.
   if #places > 0 then redis.call('ZADD', KEYS[1], unpack(places)) end
+  if was_all then break end
 end
 local out, taken = {now, -1}, #ids
 if taken > 0 then
