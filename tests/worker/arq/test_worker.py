@@ -10,20 +10,17 @@ from typing import Any
 import arq
 import arq.worker
 import pytest
-import redis
 import redis.asyncio as aio
 from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.jobs import Job
 from redis.asyncio import Redis
-from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError as BrokerGone
 
 from tests.conftest import wait_until
 from tests.worker.arq.conftest import POLL, Make, answer, enqueued, settings_of
 from twolane import address, keys
 from worker.arq import Worker, create_worker
-from worker.arq.client import blocking_client
 
 
 async def wait_long(ctx: dict[str, Any]) -> None:
@@ -364,54 +361,3 @@ async def test_a_cron_job_that_could_not_be_enqueued_is_enqueued_later(
 
     assert await pool.zcard(keys.IO_QUEUE) == 1
     assert worker.cron_jobs[0].next_run == datetime(2026, 1, 2, 1, 0, 0, 123_456, tzinfo=UTC)
-
-
-# -- The blocking client for the renewal thread --
-
-
-@pytest.mark.parametrize(
-    ("url", "made"),
-    [
-        ("redis://user:word@somewhere:6380/3", redis.Connection),
-        ("rediss://user:word@somewhere:6380/3", redis.SSLConnection),
-        ("unix:///a/socket?db=3", redis.UnixDomainSocketConnection),
-    ],
-)
-async def test_a_blocking_client_is_made_as_the_application_s(
-    url: str, made: type[redis.Connection]
-) -> None:
-    theirs = aio.Redis.from_url(url, retry_on_timeout=True)
-
-    ours = blocking_client(theirs, 2.0)
-
-    assert ours is not None
-    given = ours.connection_pool.connection_kwargs
-    assert ours.connection_pool.connection_class is made
-    assert given["db"] == 3
-    assert given["socket_timeout"] == 2.0
-    if made is not redis.UnixDomainSocketConnection:
-        assert (given["host"], given["port"], given["password"]) == ("somewhere", 6380, "word")
-    ours.connection_pool.make_connection()  # its arguments are ones that it takes
-    await theirs.aclose()
-
-
-async def test_a_blocking_client_asks_the_same_sentinels() -> None:
-    sentinel: Any = Sentinel([("one", 26379), ("two", 26380)], password="word", db=2)
-    theirs = sentinel.master_for("mymaster", redis_class=ArqRedis)
-
-    ours = blocking_client(theirs, 2.0)
-
-    assert ours is not None
-    pool: Any = ours.connection_pool
-    asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-    assert [(one["host"], one["port"]) for one in asked] == [("one", 26379), ("two", 26380)]
-    assert (pool.service_name, pool.connection_kwargs["db"]) == ("mymaster", 2)
-    assert pool.connection_kwargs["password"] == "word"
-    await theirs.aclose()
-
-
-async def test_there_is_no_blocking_client_for_connections_of_an_unknown_class() -> None:
-    class Own(aio.Connection):
-        pass
-
-    assert blocking_client(aio.Redis(connection_pool=aio.ConnectionPool(Own)), 2.0) is None
