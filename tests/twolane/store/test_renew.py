@@ -48,13 +48,28 @@ async def test_a_renewal_after_the_lease_has_ended_is_lost(place: Place) -> None
     assert fresh((await place.claim()).jobs) == ["a"]
 
 
-async def test_a_renewal_does_not_bring_back_a_job_that_left_the_queue(place: Place) -> None:
+async def test_a_renewal_makes_the_place_again_that_was_deleted_under_a_running_job(
+    place: Place,
+) -> None:
+    """Its worker's death, after that, was the job's end: nobody would have claimed it again."""
     [job] = await place.running("a")
-    await place.client.zrem(QUEUE, "a")
+    await place.client.delete(QUEUE)
+
+    lost = await place.store.renew(QUEUE, [("a", job.fence)], LEASE_MS)
+
+    assert lost == []
+    assert await place.waiting() == ["a"]
+    await place.end_lease("a")
+    assert [(one.id, one.try_) for one in (await place.claim()).jobs] == [("a", 2)]
+
+
+async def test_a_renewal_does_not_bring_back_a_job_that_was_settled(place: Place) -> None:
+    [job] = await place.running("a")
+    await place.settle([job])
 
     lost = await place.store.renew(QUEUE, [("a", job.fence)], HOUR_MS)
 
-    assert lost == []
+    assert lost == ["a"]
     assert await place.waiting() == []
 
 
