@@ -11,8 +11,9 @@ from redis.exceptions import RedisError
 
 Kind = Literal["done", "failed", "cancelled"]
 
-# What one call carries at the most, or else one job: what a network of 4 MB/s passes on before any
-# worker gives up a reply (5 s), and as much as one payload or one result may take.
+# What a call or its reply carries at the most, or else one job: as much as one payload or one
+# result may take. A network of 7 MB/s passes two on before a worker gives up a reply (after 5 s
+# with the shortest leases, 15 s by default).
 CALL_BYTES: Final = 16 * 1024 * 1024
 
 

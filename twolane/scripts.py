@@ -80,7 +80,8 @@ def enqueuing(
 
 def claiming(queue: str, request: Request) -> Arguments:
     limit = min(request.limit, MAX_CLAIM)
-    return (queue, keys.ABORTS), (request.fence, request.lease_ms, limit, request.workers)
+    args = (request.fence, request.lease_ms, limit, request.workers, CALL_BYTES)
+    return (queue, keys.ABORTS), args
 
 
 def settling(queue: str, settled: Iterable[Settlement]) -> Arguments:

@@ -13,7 +13,15 @@ from redis.exceptions import ResponseError
 from twolane import keys, runs
 from twolane import store as stores
 from twolane.channel import Channel
-from twolane.store import ClaimedJob, NewJob, Report, Request, Settlement, Store
+from twolane.store import (
+    ENQUEUE_BATCH,
+    ClaimedJob,
+    NewJob,
+    Report,
+    Request,
+    Settlement,
+    Store,
+)
 
 QUEUE = keys.IO_QUEUE
 NOTHING = Report()
@@ -238,7 +246,8 @@ async def test_giving_up_does_not_wait_for_a_server_that_is_away(
 
     monkeypatch.setattr(stores, "GIVING_UP_SECONDS", 0.05)
     monkeypatch.setattr(store, "_call", away)
-    task = asyncio.create_task(store.enqueue_run("r", "test", {QUEUE: [NewJob("r-0", b"")]}))
+    jobs = [NewJob(f"r-{n}", b"") for n in range(ENQUEUE_BATCH + 1)]
+    task = asyncio.create_task(store.enqueue_run("r", "test", {QUEUE: jobs}))
     await asked.wait()
     task.cancel()
 

@@ -7,12 +7,8 @@ import asyncio
 from tests.twolane.store.place import HOUR_MS, LEASE_MS, QUEUE, Place, fresh
 from twolane import keys
 from twolane.broker import connect
-from twolane.store import (
-    MAX_CLAIM,
-    ClaimedJob,
-    NewJob,
-    Store,
-)
+from twolane.messages import CALL_BYTES
+from twolane.store import MAX_CLAIM, ClaimedJob, NewJob, Store
 
 
 async def test_a_claim_of_an_empty_queue_is_empty(place: Place) -> None:
@@ -116,6 +112,32 @@ async def test_one_claim_takes_a_thousand_jobs_at_the_most(place: Place) -> None
         f"payload of {one.id}".encode() for one in first.jobs
     }
     assert fresh(second.jobs) == ["j01000"]
+
+
+async def test_a_claim_takes_no_more_bytes_than_a_call_carries(place: Place) -> None:
+    # Over a slow network the reply never came in time: jobs were claimed again and again, none ran.
+    ids = ["a", "b", "c", "d"]
+    await place.store.enqueue_many(QUEUE, [NewJob(one, b"x" * 6_000_000) for one in ids])
+    due = {one: await place.due_ms(one) for one in ids}
+
+    first = await place.claim()
+
+    assert fresh(first.jobs) == ["a", "b"]
+    assert first.next_due_ms == first.now_ms, "there is more, at once"
+    assert [await place.due_ms(one) for one in "cd"] == [due["c"], due["d"]]
+    assert await place.client.exists(*map(keys.in_progress, "cd"), *map(keys.retry, "cd")) == 0
+    second = await place.claim()
+    assert [(one.id, one.try_, one.due_ms) for one in second.jobs] == [
+        ("c", 1, due["c"]), ("d", 1, due["d"]),
+    ]  # fmt: skip
+    assert second.next_due_ms == first.now_ms + LEASE_MS
+
+
+async def test_a_payload_that_is_larger_than_a_call_is_claimed_alone(place: Place) -> None:
+    await place.store.enqueue_many(QUEUE, [NewJob("a", b"x" * (CALL_BYTES + 1)), NewJob("b", b"")])
+
+    assert fresh((await place.claim()).jobs) == ["a"]
+    assert fresh((await place.claim()).jobs) == ["b"]
 
 
 async def test_the_next_due_time_is_the_end_of_the_earliest_lease(place: Place) -> None:
