@@ -22,6 +22,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from twolane import keys, scripts
 from twolane.channel import Channel, Command, Reply, pack
 from twolane.messages import (
+    CALL_BYTES,
     Cancellation,
     Claim,
     ClaimedJob,
@@ -32,6 +33,7 @@ from twolane.messages import (
     Report,
     Request,
     Settlement,
+    weight_of,
 )
 from twolane.patience import patiently
 from twolane.scripts import (
@@ -215,7 +217,7 @@ class Store:
         """
         orders: list[Order] = []
         told: list[Report] = []
-        for settled in batches(report.settled, SETTLE_BATCH, WEIGHT):
+        for settled in _calls(report.settled):
             told.append(Report(settled=settled))
             orders.append((ACKNOWLEDGE, *scripts.settling(queue, settled)))
         for retries in batches(report.retries, SETTLE_BATCH):
@@ -304,6 +306,13 @@ class Store:
             except ResponseError as error:
                 replies.append(error)
         return replies
+
+
+def _calls(settled: list[Settlement]) -> Iterable[list[Settlement]]:
+    """What one call carries each."""
+    if 0 < len(settled) <= SETTLE_BATCH and weight_of(settled) <= CALL_BYTES:
+        return [settled]
+    return batches(settled, SETTLE_BATCH, WEIGHT)
 
 
 def _in_order(
