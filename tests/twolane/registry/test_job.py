@@ -92,7 +92,7 @@ def test_a_plain_function_on_the_io_lane_may_take_ctx() -> None:
 
 
 def test_a_job_says_where_it_is_defined() -> None:
-    assert defined(waits).where == f"{__name__}.waits"
+    assert defined(waits).where == "tests.twolane.registry.samples.waits"
 
 
 # --- what @job refuses
