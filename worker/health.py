@@ -7,6 +7,7 @@ its connection is dead. ``python -m worker.health FILE`` exits 0 while it is you
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from worker.watch import Watch
 
+log = logging.getLogger("twolane.worker")
 # Heartbeats come once a second; a busy machine may be late by a few.
 MAX_AGE_SECONDS: Final = 5.0
 
@@ -23,9 +25,20 @@ MAX_AGE_SECONDS: Final = 5.0
 def toucher(file: Path | None, watch: Watch) -> Callable[[], None]:
     """What to call after each heartbeat."""
 
+    said = False
+
     def touch() -> None:
-        if file is not None and watch.is_renewing():
+        nonlocal said
+        if file is None or not watch.is_renewing():
+            return
+        try:
             file.touch()
+        except OSError as error:  # the file's trouble is none of the broker's, nor of the jobs'
+            if not said:
+                log.error("cannot touch the health file %s: %s", file, error.strerror)
+            said = True
+        else:
+            said = False
 
     return touch
 

@@ -40,6 +40,7 @@ SWEEP_SECONDS: Final = 0.05
 SHORT_SECONDS: Final = 0.005
 # How long the lease of a job ahead is kept while the loop is held; arbitrary.
 HELD_SECONDS: Final = 10.0
+LONGEST_DEFER_SECONDS: Final = 10 * 365 * 86_400.0  # arbitrary: years fit the server's clock
 Finish = Callable[[Attempt, Ended], None]
 
 
@@ -101,7 +102,10 @@ class IoLane:
         kwargs: Mapping[str, Any]
         args, kwargs = wire.loads_arguments(payload)
         if call.must_convert:
-            args, kwargs = call.signature.receive(args, kwargs)
+            try:
+                args, kwargs = call.signature.receive(args, kwargs)
+            except (SystemExit, KeyboardInterrupt) as error:  # of an argument's own __post_init__
+                raise JobExited(f"{type(error).__name__}({error})") from error
         meter = Meter(attempt.job.name)
         ctx = None
         if call.wants_ctx:
@@ -220,7 +224,7 @@ class IoLane:
         if attempt.verdict is Verdict.TIMED_OUT:
             ended.error = timed_out(attempt)
         elif isinstance(error, self._retry_error):
-            ended.retry_in = (getattr(error, "defer_score", None) or 0) / 1000
+            ended.retry_in = _defer_seconds(error)
             ended.error = wire.error_record(error)
         elif error is not None:
             ended.error = wire.error_record(error)
@@ -301,6 +305,15 @@ class _Call:
         except TypeError:
             self.signature.check_fit(args, kwargs)
             raise
+
+
+def _defer_seconds(error: BaseException) -> float:
+    """When the job asks to be tried again; at once where what it says is no time."""
+    try:
+        seconds = float(getattr(error, "defer_score", None) or 0) / 1000
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return min(seconds, LONGEST_DEFER_SECONDS) if seconds > 0 else 0.0
 
 
 def timed_out(attempt: Attempt) -> wire.ErrorRecord:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +59,7 @@ class Stop:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._task: asyncio.Task[Any] | None = None  # what only a cancellation can stop
         self.at_once = asyncio.Event()
         self.exit_code = 0
 
@@ -74,6 +75,22 @@ class Stop:
             log.warning("%s again: stopping at once, jobs are handed back", signum.name)
             self.exit_code = 128 + signum
             self.at_once.set()
+        if self.at_once.is_set() and self._task is not None:
+            self._task.cancel()
+
+    @contextlib.contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Leave the block, which may wait for good, when a signal says to stop at once."""
+        self._task = task = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.at_once.is_set():
+                raise
+            assert task is not None
+            task.uncancel()
+        finally:
+            self._task = None
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -174,7 +191,10 @@ async def _serve(settings: Settings, registry: Registry, client: Redis, patient:
     stop.listen()
     if settings.with_parent:
         stop.follow_parent()
-    engine.runner, gauge = await _lane(settings, registry, engine)
+    with stop.stopping():
+        engine.runner, gauge = await _lane(settings, registry, engine)
+    if engine.runner is None:
+        return stop.exit_code
     loop = asyncio.get_running_loop()
 
     def lost(leases: list[tuple[str, bytes]]) -> None:
@@ -200,7 +220,10 @@ async def _serve(settings: Settings, registry: Registry, client: Redis, patient:
 
     try:
         if settings.lane == "io":
-            await engine.call_hooks(registry.startup_hooks)
+            with stop.stopping():
+                await engine.call_hooks(registry.startup_hooks)
+        if stop.at_once.is_set():
+            return stop.exit_code
         watch.start()
         # Before the first claim: who waits for this worker hears of it whatever its jobs do.
         with contextlib.suppress(*BROKER_AWAY):
@@ -212,7 +235,8 @@ async def _serve(settings: Settings, registry: Registry, client: Redis, patient:
         await engine.runner.close()
         if settings.lane == "io":
             try:
-                await engine.call_hooks(registry.shutdown_hooks)
+                with stop.stopping():
+                    await engine.call_hooks(registry.shutdown_hooks)
             except JobDefinitionError as error:
                 log.error("%s", error)
         with contextlib.suppress(*BROKER_AWAY, TimeoutError):

@@ -143,7 +143,8 @@ class Watch(threading.Thread):
         if frame is None or gauge.current is not meter or gauge.began != began:
             return None  # it moved on while we looked
         self._reported = (meter, began)
-        meter.blocked_at = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        at = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+        meter.blocked_at = keys.shown_id(at)  # a folder's name need not be text
         log.warning(
             "job %s has held the event loop for %.1f s, at %s; computing belongs in a plain `def`",
             meter.name, perf_counter() - began, meter.blocked_at,

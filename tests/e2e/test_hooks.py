@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from tests.e2e.conftest import Start
+from tests.e2e.conftest import Start, wait_noted
 from tests.worker.hosting import enqueue, outcomes
+from twolane import fleet
+from twolane.keys import Lane
 from twolane.registry import Registry
 
 HOOKS = """
@@ -94,3 +96,66 @@ async def test_a_hook_that_fails_at_the_start_is_one_clear_line(
         "Error: jobs_with_a_broken_hook.on_startup failed: LookupError: no such database"
     ]
     assert "Traceback" not in worker.log
+
+
+HANGING_START = """
+import asyncio
+from pathlib import Path
+from twolane import job
+
+async def on_startup(ctx):
+    (Path(__file__).parent / "notes" / "hanging").touch()
+    await asyncio.Event().wait()
+
+@job
+async def greet():
+    return None
+"""
+
+HANGING_END = HANGING_START.replace("on_startup", "on_shutdown")
+
+HANGING_IMPORT = """
+import time
+from multiprocessing import parent_process
+from pathlib import Path
+from twolane import job
+
+if parent_process() is not None:
+    (Path(__file__).parent / "notes" / "hanging").touch()
+    time.sleep(1000)
+
+@job
+def compute():
+    return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("lane", "text", "runs_first"),
+    [("io", HANGING_START, False), ("io", HANGING_END, True), ("cpu", HANGING_IMPORT, False)],
+    ids=["start", "end", "import"],
+)
+async def test_the_second_signal_stops_a_worker_whose_module_hangs(
+    client: Redis,
+    start: Start,
+    tmp_path: Path,
+    notes: Path,
+    lane: Lane,
+    text: str,
+    runs_first: bool,
+) -> None:
+    # It said that the second one stops at once, and went on waiting.
+    (tmp_path / "hanging.py").write_text(text)
+    worker = start(lane, modules=("hanging",))
+    if runs_first:
+        await worker.heartbeat(client)
+        worker.send(signal.SIGTERM)
+    await wait_noted(notes, "hanging")
+
+    if not runs_first:
+        worker.send(signal.SIGTERM)
+        await worker.wait_logged("a second SIGTERM stops at once")
+    worker.send(signal.SIGTERM)
+
+    assert await worker.wait() == 128 + signal.SIGTERM
+    assert await fleet.workers(client) == []

@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from redis.asyncio import Redis
 
+from producer.cancel import cancel_run
 from tests.conftest import wait_until
 from tests.e2e.conftest import ROOT, Start, start
 from tests.worker.hosting import HostedWorker, enqueue, hosted, outcomes, registry_of
@@ -33,6 +35,12 @@ __all__ = ["start"]
 
 @job
 async def rest() -> None: ...
+
+
+@job
+async def wait_for_good(ctx: dict[str, Any]) -> None:
+    ctx["started"].append(ctx["job_id"])
+    await asyncio.Event().wait()
 
 
 REGISTRY = registry_of([rest])
@@ -146,6 +154,22 @@ async def test_it_is_left_alone_while_leases_are_not_renewed(
         await wait_until(two_more_beats, "two heartbeats")
 
     assert check(file) is not None
+
+
+async def test_a_file_that_cannot_be_touched_keeps_no_job_from_being_cancelled(
+    broker: str, client: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # It was taken for an outage of the broker, and nobody looked at the aborts.
+    registry = registry_of([wait_for_good])
+    async with hosted(broker, client, registry) as worker:
+        _touch_with(worker, tmp_path / "gone" / "health")
+        run = await enqueue(client, registry, "wait_for_good")
+        await worker.wait_started()
+
+        await cancel_run(client, run)
+
+        assert [one.cancelled for one in await outcomes(client, run)] == [True]
+    assert caplog.text.count("cannot touch the health file") == 1
 
 
 async def test_it_grows_old_while_the_broker_is_away(

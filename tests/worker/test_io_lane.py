@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import dataclasses
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -22,6 +23,7 @@ from twolane.store import ClaimedJob
 from worker.attempt import Attempt, Ended, Verdict
 from worker.engine import Retry
 from worker.io import IoLane
+from worker.meter import JobExited
 
 SECOND = 1_000
 
@@ -92,6 +94,14 @@ async def ask_for_another_try(defer: float) -> None:
 @job
 async def return_opaque() -> Any:
     return Opaque()
+
+
+@dataclasses.dataclass
+class Leaves:
+    x: int
+
+    def __post_init__(self) -> None:
+        raise SystemExit(3)
 
 
 class Nowhere(tzinfo):
@@ -354,6 +364,30 @@ async def test_a_result_without_a_form_on_the_wire_is_no_ones_next_try(bench: Be
     assert ended.error.type == "ResultNotEncodable"
     assert "Opaque" in ended.error.message
     assert not ended.retryable
+
+
+@pytest.mark.parametrize("defer", ["soon", 10**400, float("nan"), float("inf"), -5])
+async def test_another_try_at_no_time_ends_its_job_all_the_same(defer: Any) -> None:
+    # Its slot was never free again, and nobody heard of the job before its lease ended.
+    @job
+    async def ask_oddly() -> None:
+        error = Retry()
+        error.defer_score = defer
+        raise error
+
+    ended = await Bench(ask_oddly).end_of(ask_oddly)
+
+    assert ended.retry_in is not None
+    assert 0 <= ended.retry_in < 1e10
+
+
+async def test_an_argument_that_exits_as_it_is_made_fails_its_job_alone() -> None:
+    # The worker ended with it, and five of them one after the other.
+    @job
+    async def take(one: Leaves) -> None: ...
+
+    with pytest.raises(JobExited, match="SystemExit"):
+        Bench(take).start(take, {"x": 1})
 
 
 async def test_a_result_whose_own_code_fails_as_it_is_encoded_ends_its_job(bench: Bench) -> None:

@@ -266,6 +266,22 @@ async def test_the_record_says_where_a_job_blocked_the_loop_and_for_how_long(
     assert blocked.cpu_seconds < blocked.hold_seconds / 5
 
 
+async def test_a_job_in_a_folder_whose_name_is_not_text_may_block_the_loop(
+    broker: str, client: Redis
+) -> None:
+    # The thread that renews leases died of the name, and the job's outcome could not be encoded.
+    names = {"__name__": "jobs"}
+    source = "import time\nasync def hold():\n    time.sleep(1.2)\n"
+    exec(compile(source, "/home/jos\udce9/jobs.py", "exec"), names)
+    registry = registry_of([job(names["hold"])])  # type: ignore[type-var]
+    async with hosted(broker, client, registry) as hosting:
+        (held,) = await outcomes(client, await enqueue(client, registry, "hold"))
+
+        assert hosting.watch is not None
+        assert hosting.watch.is_alive()
+    assert held.blocked_at == "/home/jos\\udce9/jobs.py:3 in hold"
+
+
 async def test_a_job_that_waits_is_blamed_for_nothing(
     broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
