@@ -221,6 +221,19 @@ class IoLane:
             hold_seconds=meter.longest_hold,
             blocked_at=meter.blocked_at,
         )
+        try:
+            self._tell(attempt, task, error, ended)
+        except Exception as unforeseen:  # a job's own classes; its slot must come back all the same
+            ended.error = wire.error_record(unforeseen)
+        self._leave(attempt, ended)
+
+    def _tell(
+        self,
+        attempt: Attempt,
+        task: asyncio.Task[Any],
+        error: BaseException | None,
+        ended: Ended,
+    ) -> None:
         if attempt.verdict is Verdict.TIMED_OUT:
             ended.error = timed_out(attempt)
         elif isinstance(error, self._retry_error):
@@ -231,7 +244,6 @@ class IoLane:
             ended.retryable = not isinstance(error, BadArguments)
         else:
             self._encode(task.result(), ended)
-        self._leave(attempt, ended)
 
     def _leave(self, attempt: Attempt, ended: Ended) -> None:
         """Report an attempt's end, and give its slot to the next one."""
