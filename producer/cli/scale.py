@@ -10,10 +10,18 @@ import click
 
 from producer.cli.output import Progress, check_place, output_options
 from producer.cli.workload import JobCommand, Wanted, from_words, latency_option, refuse
-from twolane.commandline import broker_option, jobs_option, option, print_json, say
+from twolane.commandline import (
+    broker_option,
+    counted,
+    jobs_option,
+    option,
+    print_json,
+    say,
+)
 from twolane.errors import UsageError
 from twolane.keys import Lane
 from twolane.quantities import Duration
+from twolane.registry import SHIPPED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,15 +120,15 @@ def scale(
         for name in ("concurrency", "processes", "latency"):
             refuse(name, "is for workers of our own; these are as they are")
     wanted = _wanted(words, lane)
-    source = Source(modules)
     looks = Window(window, warm_up)
     if rounds < 3 and not as_is:
         say(f"{rounds} of the 3 rounds that intervals need at the least; --rounds 3")
     outcome = _Outcome(as_json, as_csv, report)
+    if compose:
+        return _composed(wanted, lane, counts, rounds, looks, seed, project_name, modules, outcome)
+    source = Source(modules)
     if as_is or manual:
         return _theirs(source, wanted, counts, rounds, looks, seed, broker, as_is, outcome)
-    if compose:
-        return _composed(wanted, lane, counts, rounds, looks, seed, project_name, outcome)
     started = [f"--concurrency={concurrency}"], [f"--processes={processes}"]
     return _ours(source, wanted, lane, counts, rounds, looks, seed, started, latency, outcome)
 
@@ -204,7 +212,7 @@ def _ours(
             outcome.conditions.append(f"workers on this machine with {said} each")
             if served:
                 outcome.conditions.append(f"a web service that takes {latency * 1000:g} ms")
-            say(_plan(call.job.name, mine, counts, rounds, said))
+            say(_plan(call.job.name, mine, counts, rounds, f"{said} each"))
             common = ["--log-level=error", *(f"--jobs={name}" for name in source.modules)]
             others = {"target": trees([served.pid])} if served else {}
             crew = Local(server, client, mine, [*options, *common], others)
@@ -250,7 +258,7 @@ def _theirs(
 
 def _composed(
     wanted: Wanted | None, lane: Lane | None, counts: Sequence[int], rounds: int, window: Window,
-    seed: int | None, project: str | None, outcome: _Outcome,
+    seed: int | None, project: str | None, modules: Sequence[str], outcome: _Outcome,
 ) -> int:  # fmt: skip
     """The compose file's workers; the job is checked in there, where its module is."""
     from producer.cli.session import run
@@ -262,24 +270,28 @@ def _composed(
 
     async def main() -> int:
         from producer import environment
-        from producer.crews import Compose
+        from producer.composed import Compose
         from producer.sweep import sweep
 
-        machine = environment.look()
-        words = [job.job, *(f"{key}={value}" for key, value in job.arguments.items())]
+        words = [f"--jobs={one}" for one in modules if one != SHIPPED_JOBS]
+        words += [job.job, *(f"{key}={value}" for key, value in job.arguments.items())]
         crew = Compose(lane, words, [f"--project-name={project}"] if project else [])
-        outcome.conditions.append(f"docker compose up --scale {lane}-worker=N")
-        machine.broker = "Valkey of the compose file"
-        say(_plan(job.job, lane, counts, rounds, "the compose file's settings"))
-        points = await sweep(crew.measure(window), counts, rounds, random.Random(seed), Progress())
-        return outcome.finish(points, job.job, lane, machine)
+        async with crew:
+            say(_plan(job.job, lane, counts, rounds, str(crew.found)))
+            points = await sweep(
+                crew.measure(window), counts, rounds, random.Random(seed), Progress()
+            )
+            assert crew.found is not None
+            say(f"putting {crew.found.name} back to {crew.found.containers} …")
+        outcome.conditions += [str(crew.found), "measured by a producer container beside them"]
+        return outcome.finish(points, job.job, lane, crew.machine or environment.look())
 
     return run(main)
 
 
 def _plan(job: str, lane: str, counts: Sequence[int], rounds: int, each: str) -> str:
     those = ", ".join(map(str, counts))
-    return f"measuring {job} with {those} {lane} workers ({each} each), {rounds} rounds …"
+    return f"measuring {job} with {those} {lane} workers ({each}), {counted(rounds, 'round')} …"
 
 
 def _cells(one: Point) -> list[Any]:
@@ -301,7 +313,10 @@ def _show(
 
     out = tables.console()
     rounds = 1 + max(point.round_ for point in points)
-    out.print(plain(f"{job} ({lane} lane), {rounds} rounds; {'; '.join(conditions)}"), style="bold")
+    out.print(
+        plain(f"{job} ({lane} lane), {counted(rounds, 'round')}; {'; '.join(conditions)}"),
+        style="bold",
+    )
     found = scaling.lines(points)
     others = [name for name in ("target", "workers") if name in found[0].others]
     columns = (
