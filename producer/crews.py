@@ -9,6 +9,7 @@ from typing import Final
 
 import psutil
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from producer.load_meter import OURSELVES
 from producer.local import LocalFleet
@@ -17,6 +18,7 @@ from producer.submit import Call
 from producer.sweep import Measure, Point, Window, lane_beats, measure_now
 from twolane.broker import connect
 from twolane.embedded import Embedded
+from twolane.errors import BrokerUnreachable
 from twolane.keys import Lane
 
 POLL_SECONDS: Final = 0.2
@@ -24,13 +26,21 @@ POLL_SECONDS: Final = 0.2
 
 @contextlib.asynccontextmanager
 async def private_broker() -> AsyncIterator[tuple[Embedded, Redis]]:
-    """A Valkey of our own, and a client of it."""
+    """A Valkey of our own, and a client of it.
+
+    Raises:
+        BrokerUnreachable: it was lost on the way.
+    """
     server = Embedded.private()
     await asyncio.to_thread(server.start)
     try:
         client = connect(server.url)
         try:
             yield server, client
+        except RedisError as error:
+            raise BrokerUnreachable(
+                f"the private Valkey of this command was lost on the way ({error}); run it again"
+            ) from None
         finally:
             await client.aclose()
     finally:

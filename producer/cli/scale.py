@@ -38,6 +38,8 @@ COLUMNS: Final = (
     "worker_cores", "lowest_backlog",
 )  # fmt: skip
 
+MOST_WORKERS: Final = 1024
+
 
 class Counts(click.ParamType):  # type: ignore[type-arg]
     """Worker counts: ``1,2,4`` or ``1-4,6,8``, each at least 1, in ascending order."""
@@ -53,11 +55,12 @@ class Counts(click.ParamType):  # type: ignore[type-arg]
         for part in str(value).split(","):
             low, dash, high = part.strip().partition("-")
             try:
-                found |= set(range(int(low), int(high if dash else low) + 1))
+                least, most = int(low), int(high if dash else low)
             except ValueError:
                 self.fail(f"{value!r} are no worker counts; write 1,2,4 or 1-4,6,8", param, ctx)
-        if not found or min(found) < 1 or max(found) > 1024:
-            self.fail(f"{value!r}: worker counts are from 1 to 1024", param, ctx)
+            if not 1 <= least <= most <= MOST_WORKERS:
+                self.fail(f"{value!r}: worker counts are from 1 to {MOST_WORKERS}", param, ctx)
+            found |= set(range(least, most + 1))
         return tuple(sorted(found))
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -18,13 +20,14 @@ from producer import sweep as sweeping
 from producer.composed import Compose
 from producer.crews import Local, Manual, private_broker
 from producer.feeding import Feeder
+from producer.local import start
 from producer.submit import Caller
 from producer.sweep import Point, Window, measure_now, sweep
 from tests.conftest import wait_until
 from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, settle, succeeded
 from twolane import fleet, keys, queues, runs
-from twolane.errors import JobsFailed, TwolaneError, UsageError
+from twolane.errors import BrokerUnreachable, JobsFailed, TwolaneError, UsageError
 from twolane.fleet import Heartbeat
 from twolane.registry import Registry
 
@@ -150,6 +153,30 @@ async def test_real_workers_are_measured_and_gone_afterwards() -> None:
         assert found.busy.others["workers"] > 0
         assert 0 < found.busy.machine <= found.busy.cores * 1.05
         assert await client.dbsize() == 0
+
+
+@pytest.mark.slow
+async def test_a_private_broker_that_is_lost_on_the_way_is_one_error() -> None:
+    async def lose_it() -> None:
+        async with private_broker() as (server, client):
+            os.kill(server.pid, signal.SIGKILL)
+            while True:
+                await client.ping()
+
+    with pytest.raises(BrokerUnreachable, match="the private Valkey of this command was lost"):
+        await lose_it()
+
+
+@pytest.mark.slow
+async def test_the_target_ends_with_who_started_it_however_that_ends() -> None:
+    process = await start(["twolane", "target", "--port=0", "--with-parent"], pipe=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert b"listening" in await process.stdout.readline()
+
+    process.stdin.close()
+
+    assert await asyncio.wait_for(process.wait(), 10) == 0
 
 
 @pytest.mark.slow
