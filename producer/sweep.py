@@ -77,8 +77,13 @@ async def sweep(
     rounds: int,
     draw: random.Random,
     on_progress: Callable[[int, int, str], None] = lambda done, of, what: None,
+    on_point: Callable[[Point], None] = lambda point: None,
 ) -> list[Point]:
-    """Measure each count once a round, each round in an order of its own."""
+    """Measure each count once a round, each round in an order of its own.
+
+    ``on_point`` has each measurement at once, for who wants to keep those of a sweep that is cut
+    off.
+    """
     points: list[Point] = []
     whole = rounds * len(counts)
     for round_ in range(rounds):
@@ -87,6 +92,7 @@ async def sweep(
         for count in order:
             on_progress(len(points), whole, f"round {round_ + 1}: {count} workers")
             points.append(await measure(count, round_))
+            on_point(points[-1])
     on_progress(whole, whole, "")
     return points
 

@@ -18,7 +18,7 @@ from twolane.commandline import (
     print_json,
     say,
 )
-from twolane.errors import UsageError
+from twolane.errors import TwolaneError, UsageError
 from twolane.keys import Lane
 from twolane.quantities import Duration
 from twolane.registry import SHIPPED_JOBS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from producer.cli.workload import Source
-    from producer.sweep import Point, Window
+    from producer.sweep import Measure, Point, Window
 
 COLUMNS: Final = (
     "round", "workers", "slots", "jobs_per_second", "jobs", "failed", "wait_p50_seconds",
@@ -144,6 +144,29 @@ class _Outcome:
         self.as_csv = as_csv
         self.report = report
         self.conditions: list[str] = []
+        self.cut: BaseException | None = None
+
+    async def swept(
+        self, measure: Measure, counts: Sequence[int], rounds: int, seed: int | None
+    ) -> list[Point]:
+        """The measurements of a sweep; where it is cut off, those that it had made by then."""
+        import asyncio
+
+        from redis.exceptions import RedisError
+
+        from producer.sweep import sweep
+
+        points: list[Point] = []
+        draw, progress = random.Random(seed), Progress()
+        try:
+            await sweep(measure, counts, rounds, draw, progress, points.append)
+        except (asyncio.CancelledError, RedisError, OSError, TwolaneError) as error:
+            progress(1, 1, "")
+            if not points:
+                raise
+            self.cut = error
+            self.conditions.append(f"cut off after {len(points)} of {rounds * len(counts)}")
+        return points
 
     def finish(
         self, points: list[Point], job: str, lane: Lane, machine: Any, is_sweep: bool = True
@@ -173,6 +196,8 @@ class _Outcome:
                 self.report,
                 page.page(points, found, job, lane, seen, self.conditions, machine, data),
             )
+        if self.cut is not None:
+            raise self.cut
         return 0
 
 
@@ -200,7 +225,6 @@ def _ours(
         from producer import environment
         from producer.crews import Local, private_broker
         from producer.models.usage import trees
-        from producer.sweep import sweep
 
         machine = environment.look()
         async with (
@@ -219,9 +243,7 @@ def _ours(
             common = ["--log-level=error", *(f"--jobs={name}" for name in source.modules)]
             others = {"target": trees([served.pid])} if served else {}
             crew = Local(server, client, mine, [*options, *common], others)
-            points = await sweep(
-                crew.measure(call, window), counts, rounds, random.Random(seed), Progress()
-            )
+            points = await outcome.swept(crew.measure(call, window), counts, rounds, seed)
         return outcome.finish(points, call.job.name, mine, machine)
 
     return run(main)
@@ -241,7 +263,7 @@ def _theirs(
     async def work(client: Redis) -> int:
         from producer import environment
         from producer.crews import Manual
-        from producer.sweep import measure_now, sweep
+        from producer.sweep import measure_now
 
         machine = environment.look()
         machine.broker = await environment.broker_of(client)
@@ -251,9 +273,7 @@ def _theirs(
         else:
             outcome.conditions.append("workers started and stopped by hand")
             crew = Manual(client, call.job.lane, say)
-            points = await sweep(
-                crew.measure(call, window), counts, rounds, random.Random(seed), Progress()
-            )
+            points = await outcome.swept(crew.measure(call, window), counts, rounds, seed)
         return outcome.finish(points, call.job.name, call.job.lane, machine, not as_is)
 
     return with_broker(broker, work)
@@ -274,16 +294,13 @@ def _composed(
     async def main() -> int:
         from producer import environment
         from producer.composed import Compose
-        from producer.sweep import sweep
 
         words = [f"--jobs={one}" for one in modules if one != SHIPPED_JOBS]
         words += [job.job, *(f"{key}={value}" for key, value in job.arguments.items())]
         crew = Compose(lane, words, [f"--project-name={project}"] if project else [])
         async with crew:
             say(_plan(job.job, lane, counts, rounds, str(crew.found)))
-            points = await sweep(
-                crew.measure(window), counts, rounds, random.Random(seed), Progress()
-            )
+            points = await outcome.swept(crew.measure(window), counts, rounds, seed)
             assert crew.found is not None
             say(f"putting {crew.found.name} back to {crew.found.containers} …")
         outcome.conditions += [str(crew.found), "measured by a producer container beside them"]

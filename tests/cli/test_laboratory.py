@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from producer.cli.scale import Counts
+from producer.cli.scale import Counts, _Outcome
 from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
 from producer.submit import Caller, submit
+from producer.sweep import Point
 from tests.cli.conftest import SAMPLES, Run, run_command
+from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, settle, succeeded
-from twolane.errors import BadArguments, UnknownJob, UsageError
+from twolane.errors import BadArguments, UnknownJob, UsageError, WaitTimeout
 from twolane.registry import Registry
 
 SHIPPED = ("twolane.jobs",)
@@ -273,6 +276,37 @@ def test_a_sweep_for_real(tmp_path: Path) -> None:
     assert 1 <= found["fit"]["recommended"]["count"] <= 3
     assert "3 rounds that intervals need" in err
     assert "recommended" in (tmp_path / "s.html").read_text()
+
+
+@pytest.mark.parametrize("cut", [asyncio.CancelledError(), WaitTimeout("no job ended")], ids=repr)
+async def test_a_sweep_that_is_cut_off_shows_what_it_measured(
+    cut: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = _Outcome(as_json=False, as_csv=False, report=None)
+    made: list[int] = []
+
+    async def measure(count: int, round_: int) -> Point:
+        if len(made) == 2:
+            raise cut
+        made.append(count)
+        return point(count, 20.0 * count, round_)
+
+    points = await outcome.swept(measure, [1, 2, 3], 2, seed=1)
+    with pytest.raises(type(cut)):
+        outcome.finish(points, "count_primes", "cpu", MACHINE)
+
+    assert [one.workers for one in points] == made
+    shown = capsys.readouterr().out
+    assert "cut off after 2 of 6" in shown
+    assert "jobs/s: median of the rounds" in shown
+
+
+async def test_a_sweep_that_is_cut_off_at_once_shows_nothing() -> None:
+    async def measure(count: int, round_: int) -> Point:
+        raise WaitTimeout("no job ended")
+
+    with pytest.raises(WaitTimeout):
+        await _Outcome(as_json=False, as_csv=False, report=None).swept(measure, [1], 1, None)
 
 
 @pytest.mark.slow
