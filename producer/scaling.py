@@ -263,9 +263,10 @@ def _doubts(points: Sequence[Point]) -> list[str]:
     said = []
     starved = sorted({point.workers for point in points if not point.lowest_backlog})
     if starved:
-        counts = ", ".join(map(str, starved))
+        which = ", ".join(map(str, starved))
+        noun = "worker" if starved == [1] else "workers"
         said.append(
-            f"The backlog was empty at a look with {counts} workers: "
+            f"The backlog was empty at a look with {which} {noun}: "
             "they may have had nothing to do, so their throughput is a lower bound."
         )
     foreign = mean(_foreign(point.busy) for point in points)
