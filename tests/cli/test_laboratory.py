@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from producer.cli.scale import Counts, _Outcome
 from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
 from producer.submit import Caller, submit
 from producer.sweep import Point
-from tests.cli.conftest import SAMPLES, Run, run_command
+from tests.cli.conftest import ROOT, SAMPLES, Run, run_command
 from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, settle, succeeded
 from twolane.errors import BadArguments, UnknownJob, UsageError, WaitTimeout
@@ -342,3 +343,15 @@ async def test_the_workers_that_there_are_are_measured_as_they_are(
     assert loaded.code == 0, loaded.err
     (second,) = csv.DictReader(io.StringIO(loaded.out))
     assert int(second["sent"]) > 10
+
+
+def test_the_script_of_the_documents_names_its_blocks(tmp_path: Path) -> None:
+    script = str(ROOT / "scripts/laboratory")
+
+    done = subprocess.run(
+        [script, str(tmp_path), "nope"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no block 'nope'" in done.stderr
+    assert "Blocks: compare one-core scale-cpu" in done.stderr
