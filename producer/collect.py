@@ -13,13 +13,15 @@ from redis.exceptions import TimeoutError as BrokerTimeoutError
 
 from twolane import runs
 from twolane.commandline import counted
-from twolane.errors import UnknownRun, WaitTimeout
+from twolane.errors import JobsLost, UnknownRun, WaitTimeout
 from twolane.outcome import Outcome
 from twolane.runs import Run
 
 AWAY: Final = (BrokerConnectionError, BrokerTimeoutError, OSError)
 # How long one read waits for news; the run's own totals are looked at in between.
 PATIENCE_MS: Final = 500
+# After so many of them without news it is looked whether what is left is there at all.
+PATIENCE: Final = 6
 
 
 class Collected:
@@ -38,6 +40,9 @@ class Collected:
     @property
     def outcomes(self) -> list[Outcome]:
         return list(self._by_id.values())
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._by_id
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -58,6 +63,7 @@ async def follow(
 
     Raises:
         UnknownRun: there is no such run, or it is gone from the broker.
+        JobsLost: what is left of it is in no queue any more: a queue was deleted.
         WaitTimeout: ``timeout`` seconds were over first.
     """
     collected = Collected(await runs.get(client, name))
@@ -80,9 +86,11 @@ async def _until_over(
     on_idle: Callable[[Collected], Awaitable[None]] | None,
 ) -> None:
     name, position = collected.run.name, "0"
+    lost = silence = 0
     while True:
         try:
             reached, found = await runs.read(client, name, position, wait_ms=PATIENCE_MS)
+            silence = 0 if found else silence + 1
             if found:
                 collected.add(await runs.complete(client, found))
             # Not before: what an outage interrupts is read again.
@@ -92,6 +100,11 @@ async def _until_over(
                 if collected.run.is_over and len(collected) >= collected.run.total:
                     on_progress(collected)
                     return
+            # No more came since it was looked: nothing had settled just before.
+            if lost and not found:
+                raise _told_of(lost, collected)
+            looks = silence and silence % PATIENCE == 0
+            lost = await runs.nowhere(client, collected.run, collected) if looks else 0
             if not found and on_idle is not None:
                 await on_idle(collected)
         except UnknownRun:
@@ -102,6 +115,20 @@ async def _until_over(
         except AWAY:
             await asyncio.sleep(PATIENCE_MS / 1000)
         on_progress(collected)
+
+
+def _told_of(lost: int, collected: Collected) -> JobsLost:
+    run = collected.run
+    if run.is_over:
+        return JobsLost(
+            f"run {run.name}: all of it has settled, and {counted(lost, 'outcome')} of "
+            f"{run.total:,} cannot be read: the run's stream was deleted on the broker"
+        )
+    return JobsLost(
+        f"run {run.name}: {lost:,} of its {counted(run.total, 'job')} will never run: they are in "
+        f"no queue any more, their places were deleted on the broker ({len(collected):,} have "
+        "settled); enqueue them again"
+    )
 
 
 async def collect(client: Redis, name: str) -> Collected:

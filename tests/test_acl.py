@@ -98,7 +98,8 @@ async def test_producer_and_workers_do_all_of_their_work(
     assert await cancel_jobs(producer, ["later-0000000"]) == (1, 0)
     assert {beat.pid for beat in await fleet.workers(producer)} == {one.pid for one in workers}
     assert (await queues.look(producer, "io")).counters["done"] == 1
-    assert [one.name for one in await runs.latest(producer, 10)][-2:] == done[::-1]
+    # Those two may be of one millisecond.
+    assert {one.name for one in (await runs.latest(producer, 10))[-2:]} == set(done)
     for one in workers:
         one.send(signal.SIGTERM)
         assert await one.wait() == 0

@@ -74,7 +74,7 @@ def trap(tmp_path: Path) -> Place:
     return Place(tmp_path / "sprung")
 
 
-# Each protocol is tried by test_wire; the oldest and the newest go the whole way.
+# Each protocol is tried by tests/twolane/wire; the oldest and the newest go the whole way.
 @pytest.mark.parametrize("lane", ["io", "cpu"])
 @pytest.mark.parametrize("protocol", [0, pickle.HIGHEST_PROTOCOL])
 async def test_a_pickle_as_payload_is_a_recorded_failure_wherever_it_is_looked_at(

@@ -198,7 +198,7 @@ def _type_of(parameter: inspect.Parameter, job: Job) -> Any:
     names = getattr(job.function, "__globals__", {})
     try:
         return typing.get_type_hints(alone, names, include_extras=True)[parameter.name]
-    except Exception:
+    except Exception:  # an annotation is any expression, and raises anything
         return ...
 
 
@@ -248,6 +248,6 @@ def shown(value: Any) -> str:
     """A value as an error shows it: its repr, cut where it is long."""
     try:
         text = repr(value)
-    except Exception as error:
+    except Exception as error:  # a value's own __repr__ may raise anything
         text = f"<a {type(value).__name__} whose __repr__ raised {type(error).__name__}>"
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
-from twolane import embedded
+from twolane import embedded, password_file
 from twolane.address import TLS_FILES, Address, parse, redacted
 from twolane.diagnosis import NEXT_STEP, explain
 from twolane.errors import BrokerUnreachable, UsageError
@@ -36,6 +36,7 @@ __all__ = [
     "resolve",
 ]
 
+PASSWORD_FILE: Final = "TWOLANE_BROKER_PASSWORD_FILE"
 CONNECT_SECONDS: Final = 5.0
 HEALTH_CHECK_SECONDS: Final = 30  # of idling, after which a connection is tried before it is used
 
@@ -106,7 +107,7 @@ def resolve(explicit: str | None, environ: Mapping[str, str] = os.environ) -> st
     """
     url = explicit or environ.get("TWOLANE_BROKER")
     if url:
-        return _with_password(url, environ.get("TWOLANE_BROKER_PASSWORD_FILE"))
+        return _with_password(url, environ.get(PASSWORD_FILE))
     url = embedded.find(environ)
     if url is None:
         raise BrokerUnreachable(f"no broker is running for you; {NEXT_STEP}")
@@ -117,12 +118,7 @@ def _with_password(url: str, file: str | None) -> str:
     address = parse(url)
     if not file or address.password or address.scheme == "unix":
         return url
-    try:
-        password = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"TWOLANE_BROKER_PASSWORD_FILE: cannot read {file}: {type(error).__name__}"
-        ) from None
+    password = password_file.read(PASSWORD_FILE, file, UsageError)
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     return parts._replace(

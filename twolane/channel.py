@@ -48,6 +48,8 @@ class Channel:
             redis.exceptions.ConnectionError, TimeoutError, OSError: the server is away; which of
                 the commands it has carried out is unknown.
         """
+        if not commands:
+            return []
         data = b"".join([pack(one) for one in commands])
         wire = self._wire
         if wire is None or wire.error is not None:
@@ -158,7 +160,7 @@ class Subscription(asyncio.Protocol):
             self._transport.write(pack(("SUBSCRIBE", self._channel)))
             async with asyncio.timeout(REPLY_SECONDS):
                 await self._subscribed
-        except BaseException:
+        except BaseException:  # a cancellation too leaves no connection behind
             self._transport.abort()
             raise
         return self
@@ -206,6 +208,7 @@ class Subscription(asyncio.Protocol):
 
 async def _connect(client: Redis) -> tuple[asyncio.Transport, Any]:
     """A connection with the settings of a client's pool: its transport, and what keeps it open."""
+    # redis-py has not annotated it.
     connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     await connection.connect()
     # No public way leads to the transport; tests/twolane/test_channel.py holds redis-py to this.
@@ -233,5 +236,6 @@ def pack(command: Command) -> bytes:
         packed = hiredis.pack_command(command)
     except UnicodeEncodeError:  # an id that is not UTF-8
         raw = (keys.raw_id(one) if isinstance(one, str) else one for one in command)
+        # Its annotation is that of one value.
         packed = hiredis.pack_command(tuple(raw))  # type: ignore[arg-type]
     return packed

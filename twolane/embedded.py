@@ -189,7 +189,7 @@ class Embedded:
             if answer:
                 raise BrokerError(_start_failure(answer, data_dir))
             self.pid = probe.process_id(socket)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no server behind
             _let_go(process)
             process.terminate()
             process.wait()

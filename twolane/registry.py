@@ -220,7 +220,7 @@ class Registry:
             _check_name(name)
             try:
                 module = importlib.import_module(name)
-            except Exception as error:
+            except Exception as error:  # a module's own code may raise anything
                 raise JobDefinitionError(
                     f"--jobs {name}: cannot be imported: {type(error).__name__}: {error}"
                 ) from error

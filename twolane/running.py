@@ -116,7 +116,7 @@ def lock(data_dir: Path) -> int:
                     "stop that one first"
                 )
             time.sleep(POLL_SECONDS)
-    except BaseException:
+    except BaseException:  # Ctrl-C too gives the lock back
         os.close(descriptor)
         raise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LETTERS: Final = "abcdefghjkmnpqrstvwxyz23456789"  # none that is mistaken for another
+LOOK_BATCH: Final = 1_000  # jobs that one look asks for
 READ_BATCH: Final = 100  # entries of the stream, each with up to 32 outcomes
 
 
@@ -96,6 +97,7 @@ async def get(client: Redis, name: str) -> Run:
     Raises:
         UnknownRun: there is none (any more: runs are kept for 7 days after their last job).
     """
+    # redis-py's annotation is that of its two clients, the blocking one too.
     fields = await client.hgetall(keys.run(name))  # type: ignore[misc]
     if not fields:
         raise UnknownRun(
@@ -128,6 +130,28 @@ async def read(
     entries = reply[0][1]
     found = [outcome.decode(one) for _, fields in entries for one in fields.values()]
     return entries[-1][0].decode(), found
+
+
+async def nowhere(client: Redis, run: Run, settled: Container[str]) -> int:
+    """How many jobs of a run neither wait nor run, if that is so of all that have not settled.
+
+    Else 0; also where not all are enqueued yet. Such jobs were in a queue that was deleted: nothing
+    will come of them.
+    """
+    if not run.sealed:
+        return 0
+    ids = (job_id(run.name, number) for number in range(run.total))
+    missing = [one for one in ids if one not in settled]
+    for first in range(0, len(missing), LOOK_BATCH):
+        batch = missing[first : first + LOOK_BATCH]
+        async with client.pipeline() as pipe:
+            for queue in keys.QUEUES.values():
+                pipe.zmscore(queue, batch)
+            pipe.exists(*map(keys.in_progress, batch))
+            *places, leased = await pipe.execute()
+        if leased or any(score is not None for found in places for score in found):
+            return 0
+    return len(missing)
 
 
 async def read_all(client: Redis, name: str) -> AsyncIterator[list[Outcome]]:

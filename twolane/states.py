@@ -52,13 +52,20 @@ class Transition(NamedTuple):
 
 
 S = State
+# What an attempt is told of a job that is no longer its own.
+FENCED: Final = (
+    ("acknowledge", "refused and counted"),
+    ("renew", "refused"),
+    ("retry", "refused and counted"),
+    ("release", "refused and counted"),
+)
 TABLE: Final[tuple[Transition, ...]] = (
     Transition(S.UNKNOWN, "enqueue", "enqueue", S.WAITING),
     Transition(S.UNKNOWN, "enqueue for later", "enqueue", S.SCHEDULED),
-    Transition(S.SCHEDULED, "enqueue", "enqueue", S.SCHEDULED, "refused: the id is known"),
-    Transition(S.WAITING, "enqueue", "enqueue", S.WAITING, "refused: the id is known"),
-    Transition(S.RUNNING, "enqueue", "enqueue", S.RUNNING, "refused: the id is known"),
-    Transition(S.DONE, "enqueue", "enqueue", S.DONE, "refused: the id is known"),
+    *(
+        Transition(state, "enqueue", "enqueue", state, "refused: the id is known")
+        for state in (S.SCHEDULED, S.WAITING, S.RUNNING, S.DONE)
+    ),
     Transition(
         S.DEAD,
         "enqueue",
@@ -105,18 +112,11 @@ TABLE: Final[tuple[Transition, ...]] = (
     Transition(S.DEAD, "result expires", "", S.DEAD, "a dead letter stays until a person acts"),
     Transition(S.DEAD, "dead retry", "revive", S.WAITING, "with a fresh set of tries"),
     Transition(S.DEAD, "dead drop", "", S.DONE, "its result stays for as long as it is kept"),
-    Transition(S.WAITING, "fenced acknowledge", "acknowledge", S.WAITING, "refused and counted"),
-    Transition(S.WAITING, "fenced renew", "renew", S.WAITING, "refused"),
-    Transition(S.WAITING, "fenced retry", "retry", S.WAITING, "refused and counted"),
-    Transition(S.WAITING, "fenced release", "release", S.WAITING, "refused and counted"),
-    Transition(S.RUNNING, "fenced acknowledge", "acknowledge", S.RUNNING, "refused and counted"),
-    Transition(S.RUNNING, "fenced renew", "renew", S.RUNNING, "refused"),
-    Transition(S.RUNNING, "fenced retry", "retry", S.RUNNING, "refused and counted"),
-    Transition(S.RUNNING, "fenced release", "release", S.RUNNING, "refused and counted"),
-    Transition(S.DONE, "fenced acknowledge", "acknowledge", S.DONE, "refused and counted"),
-    Transition(S.DONE, "fenced renew", "renew", S.DONE, "refused"),
-    Transition(S.DONE, "fenced retry", "retry", S.DONE, "refused and counted"),
-    Transition(S.DONE, "fenced release", "release", S.DONE, "refused and counted"),
+    *(
+        Transition(state, f"fenced {script}", script, state, note)
+        for state in (S.WAITING, S.RUNNING, S.DONE)
+        for script, note in FENCED
+    ),
 )
 
 

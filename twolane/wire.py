@@ -185,6 +185,9 @@ def dumps(value: Any) -> bytes:
         raise NotEncodable("a value is nested too deeply, or within itself") from None
     except (TypeError, ValueError) as error:
         raise NotEncodable(f"a value cannot be encoded: {error}") from error
+    except Exception as error:  # encoding runs code of the value's own: a time zone's, for one
+        told = f"{_name(error)}: {_message(error)}"
+        raise NotEncodable(f"a value cannot be encoded: {told}") from error
 
 
 def dumps_error(record: ErrorRecord) -> bytes:

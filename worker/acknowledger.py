@@ -46,7 +46,7 @@ class Acknowledger:
         return bool(self._report)
 
     def take(self, limit: int) -> Report:
-        """Up to ``limit`` of each kind, to be answered or put back."""
+        """Up to ``limit`` of each kind, of what settled 16 MiB or one; answered or put back."""
         return self._report.take(limit)
 
     def put_back(self, report: Report) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from twolane import wire
+from twolane.errors import BadArguments, JobFailure
 from twolane.registry import Job
 from twolane.store import ClaimedJob
 from twolane.wire import ErrorRecord, Payload
@@ -71,3 +73,9 @@ class Ended:
     hold_seconds: float = 0.0
     memory_bytes: int = 0
     blocked_at: str | None = None
+
+    @classmethod
+    def before_start(cls, error: Exception) -> Ended:
+        """The end by what was raised on the way to the start, a job's own code included."""
+        retryable = not isinstance(error, (JobFailure, BadArguments))
+        return cls(error=wire.error_record(error), retryable=retryable)

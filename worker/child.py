@@ -59,7 +59,7 @@ def serve(
     _settle_in(sock)
     try:
         signatures = {one.name: Signature(one) for one in Registry.load(modules)}
-    except BaseException as error:
+    except BaseException as error:  # a module may end Python: the worker is told why
         _send(sock, frames.BROKEN, _encoded_error(error))
         return
     gc.collect()
@@ -189,14 +189,14 @@ def _perform(
             raise WrongLane(f"{name} is a coroutine function; it waits, on the IO lane")
         function = signature.job.function
         arguments, keywords = signature.receive(*wire.loads(encoded))
-    except BaseException as error:
+    except BaseException as error:  # decoding runs types of the job's own
         usage.start()
         usage.stop()
         return frames.ERROR, _encoded_error(error)
     usage.start()
     try:
         result = function(*arguments, **keywords)
-    except BaseException as error:
+    except BaseException as error:  # a job may raise anything, SystemExit too
         usage.stop()
         if isinstance(error, TypeError):
             try:
@@ -207,7 +207,7 @@ def _perform(
     usage.stop()
     try:
         body = wire.dumps(result)
-    except BaseException as error:
+    except BaseException as error:  # encoding runs code of the result's own
         return frames.ERROR, _encoded_error(ResultNotEncodable(f"{name} returned {error}"))
     if len(body) > max_result_bytes:
         message = f"{name} returned {len(body):,} bytes; the limit is {max_result_bytes:,}"

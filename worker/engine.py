@@ -1,8 +1,8 @@
 """Claims jobs, has them run, and settles them: the one subclass of ``arq.worker.Worker``.
 
 Purpose: keep a worker's slots filled with jobs that are due, and see each of them to its end.
-Guarantees: no more jobs are claimed than can start now (on the CPU lane, than can start within
-20 ms where its jobs are that short), and no more than four times as many are held untold; every
+Guarantees: no more jobs are claimed than can start now (where jobs are short, than can start within
+some milliseconds), and no more than four times as many are held untold; every
 claimed job is settled, retried or released, or its lease ends and another worker claims it; an
 attempt that lost its lease changes nothing. Assumptions: one engine an event loop; ``lane`` reports
 each attempt's end exactly once.
@@ -25,7 +25,7 @@ from redis.asyncio import Redis
 
 from twolane import keys, wire
 from twolane.channel import Channel
-from twolane.errors import BadArguments, JobDefinitionError, JobFailure
+from twolane.errors import JobDefinitionError
 from twolane.fleet import Heartbeat
 from twolane.histogram import Histogram
 from twolane.keys import Lane
@@ -119,12 +119,7 @@ class Engine(arq.worker.Worker):
         self.beat = beat
         self.runner: LaneRunner | None = None
         self.acknowledger = Acknowledger(self._told, self._count_fenced)
-        # Half of the slots at once: the server looks for the one half while this loop starts the
-        # other.
-        self._portion = min(PORTION, -(-slots // CONVERSATIONS))
-        self.exchange = Exchange(
-            self.store, self.queue_name, self.acknowledger, self, self._portion
-        )
+        self.exchange = Exchange(self.store, self.queue_name, self.acknowledger, self)
         self._admission = Admission(registry, lane, MAX_TRIES)
         self._recorder = Recorder(lane, beat.worker)
         self.running: dict[str, Attempt] = {}
@@ -140,6 +135,7 @@ class Engine(arq.worker.Worker):
         self._claims = 0
         self._asked = 0  # slots for which jobs were asked and no answer came yet
         self._hungry = False  # whether there may be jobs to claim
+        self._plenty = False  # whether the latest claim got all it asked for; then both may ask
         self._woken = False  # whether a wake-up call came since the last request
         self._waking: asyncio.TimerHandle | None = None
         self._server_ms_at = 0.0
@@ -206,14 +202,18 @@ class Engine(arq.worker.Worker):
         return [self.exchange] * CONVERSATIONS
 
     def next_request(self) -> Request | None:
-        """As many jobs as can start now, in two portions."""
-        if self.draining or not self._hungry:
+        """As many jobs as can start now or soon, in two portions.
+
+        With half of them at once, the server looks for the one half while this loop runs the other.
+        """
+        if self.draining or not self._hungry or (self._asked and not self._plenty):
             return None
         assert self.runner is not None
         places = self.slots + self.runner.ahead()
-        # What the store refuses must not pile up: no more than four times what can run.
-        free = min(places - len(self.running), 4 * places - len(self._held)) - self._asked
-        count = min(free, self._portion)
+        # What the store refuses must not pile up: no more than four times the slots.
+        free = min(places - len(self.running), 4 * self.slots - len(self._held)) - self._asked
+        self.exchange.portion = min(PORTION, -(-places // CONVERSATIONS))
+        count = min(free, self.exchange.portion)
         if count <= 0:
             return None
         self._woken = False
@@ -238,8 +238,10 @@ class Engine(arq.worker.Worker):
             else:
                 self._start(one, claim.now_ms)
         self._begin_trial()
-        if len(claim.jobs) == request.limit:
+        self._plenty = len(claim.jobs) == request.limit
+        if self._plenty:
             self._hungry = True
+            self._notice()
         elif not self._woken:
             self._rest(claim)
 
@@ -278,7 +280,7 @@ class Engine(arq.worker.Worker):
         try:
             self._admit(attempt, claimed)
         except Exception as error:
-            self._cannot_start(attempt, error)
+            self.finish(attempt, Ended.before_start(error))
 
     def _admit(self, attempt: Attempt, claimed: ClaimedJob) -> None:
         assert self.runner is not None
@@ -303,12 +305,7 @@ class Engine(arq.worker.Worker):
         try:
             runner.start(attempt)
         except Exception as error:
-            self._cannot_start(attempt, error)
-
-    def _cannot_start(self, attempt: Attempt, error: Exception) -> None:
-        """End an attempt by what was raised on its way to its start, a job's own code included."""
-        retryable = not isinstance(error, (JobFailure, BadArguments))
-        self.finish(attempt, Ended(error=wire.error_record(error), retryable=retryable))
+            self.finish(attempt, Ended.before_start(error))
 
     def finish(self, attempt: Attempt, ended: Ended) -> None:
         """Settle an attempt that ended; called by the lane, once for each."""

@@ -34,18 +34,18 @@ class Claimer(Protocol):
 class Exchange:
     """The conversations of one worker about one queue.
 
-    ``portion`` is how much is told at once at the most. Were all that has ended told at once, the
-    two conversations would fall into step.
+    ``portion`` is how much is told at once at the most; the claimer may change it. Were all that
+    has ended told at once, the two conversations would fall into step.
     """
 
     def __init__(
-        self, store: Store, queue: str, acknowledger: Acknowledger, claimer: Claimer, portion: int
+        self, store: Store, queue: str, acknowledger: Acknowledger, claimer: Claimer
     ) -> None:
         self._store = store
         self._queue = queue
         self._acknowledger = acknowledger
         self._claimer = claimer
-        self._portion = portion
+        self.portion = PORTION
         self._news = asyncio.Event()
         acknowledger.on_news = self.notice
         self._talking = 0
@@ -59,8 +59,8 @@ class Exchange:
     async def run(self) -> None:
         """Talk for as long as the task lives; an outage is waited out."""
         while True:
-            report = self._acknowledger.take(self._portion)
             request = self._claimer.next_request()
+            report = self._acknowledger.take(self.portion)
             if not report and request is None:
                 self._news.clear()
                 await self._news.wait()

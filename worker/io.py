@@ -23,7 +23,9 @@ from twolane.errors import (
     ResultTooLarge,
 )
 from twolane.registry import Job, Registry
+from worker.ahead import Ahead
 from worker.attempt import Attempt, Ended, Verdict
+from worker.exchange import CONVERSATIONS, PORTION
 from worker.meter import Gauge, JobExited, Meter, metered
 
 log = logging.getLogger("twolane.worker")
@@ -34,20 +36,25 @@ CANCEL_GRACE_SECONDS: Final = 5.0
 # Timeouts from a second on are looked at together every 50 ms; a timer a job costs each job 2 µs.
 COARSE_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 0.05
+# As long as a job ahead may wait for a slot, on the average.
+SHORT_SECONDS: Final = 0.005
+# How long the lease of a job ahead is kept while the loop is held; arbitrary.
+HELD_SECONDS: Final = 10.0
 Finish = Callable[[Attempt, Ended], None]
 
 
 class IoLane:
     """Runs attempts as tasks of the current event loop and reports each one's end once.
 
-    ``finish`` is called from the loop. ``retry_error`` is the exception class by which a job asks
-    for another try (arq's ``Retry``).
+    ``slots`` of them run at once. ``finish`` is called from the loop. ``retry_error`` is the
+    exception class by which a job asks for another try (arq's ``Retry``).
     """
 
     def __init__(
         self,
         registry: Registry,
         ctx: dict[str, Any],
+        slots: int,
         finish: Finish,
         retry_error: type[BaseException],
         max_result_bytes: int = wire.MAX_RESULT_BYTES,
@@ -57,17 +64,35 @@ class IoLane:
         self._finish = finish
         self._retry_error = retry_error
         self._max_result_bytes = max_result_bytes
+        self._free = slots
+        # With fewer slots than fill two portions, the loop and the server wait for each other.
+        self._ahead = Ahead(
+            min(slots, max(0, CONVERSATIONS * PORTION - slots)), SHORT_SECONDS, self._give_back
+        )
         self._calls = {job.name: _Call(job) for job in registry.of_lane("io")}
         self._loop = asyncio.get_running_loop()
         self._timed: set[Attempt] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
+    def ahead(self) -> int:
+        """How many jobs to claim beyond those that have a slot."""
+        return self._ahead.allowed()
+
     def start(self, attempt: Attempt) -> None:
-        """Start an attempt whose job and payload are known.
+        """Start an attempt whose job and payload are known, or let it wait for a slot.
 
         Raises:
             BadArguments, UndecodablePayload: what arrived does not fit the function.
         """
+        if self._free > 0:
+            self._begin(attempt)
+        else:
+            attempt.started = monotonic()
+            # Where the loop is held meanwhile, its lease is not kept for good.
+            attempt.deadline = attempt.started + HELD_SECONDS
+            self._ahead.add(attempt)
+
+    def _begin(self, attempt: Attempt) -> None:
         assert attempt.job is not None
         assert attempt.payload is not None
         call = self._calls[attempt.job.name]
@@ -94,6 +119,7 @@ class IoLane:
         else:
             coroutine = self._in_thread(functools.partial(call, ctx, args, kwargs), meter)
         task = attempt.handle = self._loop.create_task(coroutine)
+        self._free -= 1
         task.add_done_callback(functools.partial(self._ended, attempt, meter))
         if attempt.job.timeout < COARSE_SECONDS:
             attempt.timer = self._loop.call_later(
@@ -106,6 +132,11 @@ class IoLane:
 
     def stop(self, attempt: Attempt, verdict: Verdict) -> None:
         """Cancel an attempt; it ends within the cancel grace even if its job does not let go."""
+        if attempt in self._ahead.attempts:
+            self._ahead.discard(attempt)
+            attempt.verdict = verdict
+            self._finish(attempt, Ended())
+            return
         if attempt.verdict is not None or attempt.handle is None or attempt.handle.done():
             return
         attempt.verdict = verdict
@@ -123,10 +154,6 @@ class IoLane:
         self._sweep = None
         if self._timed:
             self._sweep = self._loop.call_later(SWEEP_SECONDS, self._sweep_timeouts)
-
-    def ahead(self) -> int:
-        """Every job that is claimed starts at once."""
-        return 0
 
     def helpers(self) -> Iterable[int]:
         """No process but this one."""
@@ -182,9 +209,10 @@ class IoLane:
             error = task.exception()
         if attempt.handle is None:
             return  # abandoned before: settled already
-        attempt.handle = None
+        run_seconds = monotonic() - attempt.started
+        self._ahead.ran(run_seconds)
         ended = Ended(
-            run_seconds=monotonic() - attempt.started,
+            run_seconds=run_seconds,
             cpu_seconds=meter.cpu_seconds,
             hold_seconds=meter.longest_hold,
             blocked_at=meter.blocked_at,
@@ -199,7 +227,27 @@ class IoLane:
             ended.retryable = not isinstance(error, BadArguments)
         else:
             self._encode(task.result(), ended)
+        self._leave(attempt, ended)
+
+    def _leave(self, attempt: Attempt, ended: Ended) -> None:
+        """Report an attempt's end, and give its slot to the next one."""
+        attempt.handle = None
+        self._free += 1
         self._finish(attempt, ended)
+        while self._ahead.attempts and self._free > 0:
+            following, now = self._ahead.take(), monotonic()
+            if now > following.deadline:  # its lease may have ended, and others may run it
+                self._give_back(following)
+                continue
+            following.started_ms += round((now - following.started) * 1000)
+            try:
+                self._begin(following)
+            except Exception as error:  # a job's own types may raise anything as they are made
+                self._finish(following, Ended.before_start(error))
+
+    def _give_back(self, attempt: Attempt) -> None:
+        attempt.verdict = Verdict.RELEASED
+        self._finish(attempt, Ended())
 
     def _encode(self, result: Any, ended: Ended) -> None:
         if result is None:
@@ -224,14 +272,13 @@ class IoLane:
         """Take the slot from a job that does not let go; its task is left to end when it will."""
         if attempt.handle is None:
             return
-        attempt.handle = None
         assert attempt.job is not None
         log.error(
             "job %s (%s) did not end within %g s of being cancelled; its slot is used again",
             attempt.id, attempt.job.name, CANCEL_GRACE_SECONDS,
         )  # fmt: skip
         ended = Ended(run_seconds=monotonic() - attempt.started, error=timed_out(attempt))
-        self._finish(attempt, ended)
+        self._leave(attempt, ended)
 
 
 class _Call:

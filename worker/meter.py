@@ -75,7 +75,7 @@ def stepped(
         except GeneratorExit:
             coroutine.close()
             raise
-        except BaseException as error:
+        except BaseException as error:  # whatever it is, it is the job's to see
             thrown = error
 
 

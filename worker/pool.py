@@ -140,7 +140,7 @@ class Pool:
             self._hire()
         try:
             await self._opened
-        except BaseException:
+        except BaseException:  # a cancellation too leaves no process behind
             await self.stop()
             raise
 

@@ -186,7 +186,8 @@ class JobProcess:
         except BlockingIOError:
             return
         except OSError:  # it has ended: the reading side tells
-            self._unsent = None
+            self.unread = True
+            self._stop_writing()
         if not self._unsent:
             self._stop_writing()
 
@@ -223,9 +224,10 @@ class JobProcess:
             return False
         except OSError as error:
             # Linux resets a socket whose peer closed it with something unread (unix(7)).
-            self.unread = isinstance(error, ConnectionResetError)
+            self.unread |= isinstance(error, ConnectionResetError)
             data = b""
         if not data:
+            self.unread |= self._unsent is not None
             self.kill()  # without its socket it is of no use, if it lives at all
             return False
         try:
@@ -283,7 +285,7 @@ def _start(plan: Plan) -> tuple[BaseProcess, socket.socket]:
         )
         with _multiprocessing_lock:
             process.start()
-    except BaseException:
+    except BaseException:  # a signal's too leaves no socket behind
         ours.close()
         raise
     finally:

@@ -259,7 +259,7 @@ async def _lane(
     if settings.lane == "io":
         from worker.io import IoLane
 
-        lane = IoLane(registry, engine.ctx, engine.finish, Retry)
+        lane = IoLane(registry, engine.ctx, engine.slots, engine.finish, Retry)
         return lane, lane.gauge
     from worker.cpu import CpuLane
     from worker.pool import Pool

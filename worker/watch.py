@@ -121,6 +121,7 @@ class Watch(threading.Thread):
 
     def _speak_for_loop(self, blocked_by: str) -> None:
         """Send the heartbeat that the blocked loop cannot: a worker that is held is not dead."""
+        # Here and above: redis-py's annotations are those of its two clients, the awaited one too.
         seconds, micros = self._client.time()  # type: ignore[misc]
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         beat = msgspec.structs.replace(self._beat, blocked_by=blocked_by, at_ms=now_ms)

@@ -54,12 +54,14 @@ ALL: Final = {
         _queue("dramatiq", "Dramatiq", "dramatiq", 1_500),
         Contestant("rq", "RQ", "rq", "rq", 800, one_at_a_time=True),
         _queue("huey", "Huey", "huey", 3_000),
+        Contestant("raw", "raw sockets", "raw", None, 5_000, one_at_a_time=True),
         Contestant("bare", "bare cores", "bare", None, 40_000, queueless=True),
         Contestant("executor", "ProcessPoolExecutor", "executor", None, 5_000, queueless=True),
         Contestant("dask", "Dask LocalCluster", "dask", "dask", 1_000, queueless=True),
     )
 }  # fmt: skip
 
-QUEUES: Final = tuple(name for name, one in ALL.items() if not one.queueless)
+RAW: Final = "raw"  # what the server and the machine take by themselves
+QUEUES: Final = tuple(name for name, one in ALL.items() if not one.queueless and name != RAW)
 ASYNC: Final = (OURS, DROP_IN, "arq-tuned", "saq", "streaq", "taskiq", "taskiq-stream")
 POOLS: Final = (OURS, "bare", "executor", "celery-prefork", "taskiq", "dask")

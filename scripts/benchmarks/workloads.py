@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from benchmarks.contestants import ASYNC, DROP_IN, OURS, POOLS, QUEUES, Contestant
+from benchmarks.contestants import ASYNC, DROP_IN, OURS, POOLS, QUEUES, RAW, Contestant
 from benchmarks.plan import Kind
 
 Method = Literal["rate", "enqueue", "latency", "fleet", "idle"]
@@ -104,7 +104,7 @@ ALL: Final = {
         _cpu(100, 160),
         Workload(
             "latency", "pickup on an idle queue, 50 jobs/s, from the intended send time",
-            "latency", QUEUES,
+            "latency", (*QUEUES, RAW),
         ),
         _fleet(10),
         _fleet(20),
@@ -140,7 +140,7 @@ QUICK: Final = Profile(
         "noop-32": (OURS, DROP_IN, "arq", "arq-tuned", "saq", "streaq", "taskiq"),
         "cpu-0": (OURS, "bare"),
         "cpu-10": (OURS, "bare"),
-        "latency": (OURS,),
+        "latency": (OURS, RAW),
     },
 )  # fmt: skip
 PROFILES: Final = {one.name: one for one in (FULL, QUICK)}

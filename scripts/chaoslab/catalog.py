@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 if TYPE_CHECKING:
     from chaoslab.lab import Lab
 
-Area = Literal["workers", "pool", "Valkey", "jobs", "fleet"]
-AREAS: Final = ("workers", "pool", "valkey", "jobs", "fleet")  # the modules, in this order
+Area = Literal["workers", "drop-in", "pool", "Valkey", "jobs", "fleet"]
+# The modules, in the order of the table.
+MODULES: Final = (
+    "workers", "dropin", "pool", "server", "connections", "data", "jobs", "fleet",
+)  # fmt: skip
 Inject = Callable[["Lab"], Awaitable[None]]
 ALL: Final[dict[str, Fault]] = {}
 
@@ -56,7 +59,7 @@ def fault(
 
 
 def load() -> dict[str, Fault]:
-    """All faults, in the order of their areas."""
-    for area in AREAS:
-        importlib.import_module(f"chaoslab.faults.{area}")
+    """All faults, in the order of the table."""
+    for module in MODULES:
+        importlib.import_module(f"chaoslab.faults.{module}")
     return ALL

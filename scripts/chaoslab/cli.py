@@ -6,6 +6,7 @@ import asyncio
 import logging
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,6 +48,13 @@ def _json_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")(command)
 
 
+def _keep_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+        help="Where to put the logs and the ledger of each row that broke a promise.",
+    )(command)  # fmt: skip
+
+
 @main.command("list")
 @_json_option
 def list_(as_json: bool) -> None:
@@ -72,12 +80,15 @@ def list_(as_json: bool) -> None:
 @main.command()
 @_seed_option
 @_json_option
+@_keep_option
 @click.option("--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True)
 @click.option(
     "--write-docs", "page", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE", help="Put the table between the markers of this file.",
 )  # fmt: skip
-def quick(seed: int | None, as_json: bool, at_once: int, page: Path | None) -> None:
+def quick(
+    seed: int | None, as_json: bool, at_once: int, keep: Path | None, page: Path | None
+) -> None:
     """Inject each fault once.
 
     \b
@@ -85,27 +96,35 @@ def quick(seed: int | None, as_json: bool, at_once: int, page: Path | None) -> N
     scripts/chaos quick --seed 7 --json >rows.json
     scripts/chaos quick --write-docs docs/reliability.md
     """
-    _inject(list(catalog.load().values()), seed, as_json, at_once, page)
+    _inject(list(catalog.load().values()), seed, as_json, at_once, keep, page)
 
 
 @main.command("run")
 @click.argument("names", nargs=-1, required=True, metavar="FAULT...")
 @_seed_option
 @_json_option
+@_keep_option
 @click.option("--times", type=click.IntRange(1), default=1, help="How often.", show_default=True)
 @click.option("--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True)
-def run_(names: tuple[str, ...], seed: int | None, as_json: bool, times: int, at_once: int) -> None:
+def run_(
+    names: tuple[str, ...],
+    seed: int | None,
+    as_json: bool,
+    times: int,
+    at_once: int,
+    keep: Path | None,
+) -> None:
     """Inject one fault, or several, by name.
 
     \b
     scripts/chaos run sigkill-mid-job
-    scripts/chaos run restart-1s kill-storm --times 3
+    scripts/chaos run restart-1s kill-storm --times 3 --keep broken
     """
     known = catalog.load()
     for one in names:
         if one not in known:
             raise click.UsageError(f"{one!r} is no fault; `scripts/chaos list` names them")
-    _inject([known[one] for one in names] * times, seed, as_json, at_once, None)
+    _inject([known[one] for one in names] * times, seed, as_json, at_once, keep, None)
 
 
 @main.command("soak")
@@ -138,12 +157,17 @@ def soak_(seconds: float, seed: int | None, as_json: bool) -> None:
 
 
 def _inject(
-    faults: list[Fault], seed: int | None, as_json: bool, at_once: int, page: Path | None
+    faults: list[Fault],
+    seed: int | None,
+    as_json: bool,
+    at_once: int,
+    keep: Path | None,
+    page: Path | None,
 ) -> None:
     seed = time.time_ns() % 1_000_000 if seed is None else seed
     say(f"{len(faults)} faults, seed {seed}")
     began = time.monotonic()
-    rows = asyncio.run(_all(faults, seed, at_once))
+    rows = asyncio.run(_all(faults, seed, at_once, keep))
     took = time.monotonic() - began
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(rows)).decode())
@@ -153,13 +177,15 @@ def _inject(
     say(f"{len(rows)} faults in {took:.0f} s, seed {seed}; {len(broken)} broke a promise")
     for one in broken:
         say(f"BROKEN {one.name}: {'; '.join(one.broken)}")
+        for excerpt in one.logs:
+            print(textwrap.indent(excerpt, "    | "), file=sys.stderr, flush=True)
     if page is not None:
         docs.write(page, rows, took, seed)
         say(f"wrote the table into {page}")
     sys.exit(1 if broken else 0)
 
 
-async def _all(faults: Sequence[Fault], seed: int, at_once: int) -> list[Row]:
+async def _all(faults: Sequence[Fault], seed: int, at_once: int, keep: Path | None) -> list[Row]:
     """Several at a time, the heavy ones alone; the rows in the order of the faults."""
     rows: list[Row | None] = [None] * len(faults)
     places = asyncio.Semaphore(at_once)
@@ -167,7 +193,7 @@ async def _all(faults: Sequence[Fault], seed: int, at_once: int) -> list[Row]:
     async def one(number: int) -> None:
         fault = faults[number]
         async with places:
-            rows[number] = row = await _one(fault, seed + number)
+            rows[number] = row = await _one(fault, seed + number, keep)
         took = f"{row.seconds:.1f} s"
         say(f"{fault.name}: {'BROKEN' if row.broken else row.skipped or 'kept'}, {took}")
 
@@ -181,12 +207,12 @@ async def _all(faults: Sequence[Fault], seed: int, at_once: int) -> list[Row]:
     return [row for row in rows if row is not None]
 
 
-async def _one(fault: Fault, seed: int) -> Row:
+async def _one(fault: Fault, seed: int, keep: Path | None) -> Row:
     if fault.needs and shutil.which(fault.needs) is None:
         row = Row(fault.name, fault.area, fault.what)
         row.skipped = f"it needs {fault.needs} (Debian: apt-get install {fault.needs})"
         return row
-    return await lab.run(fault, seed)
+    return await lab.run(fault, seed, keep)
 
 
 def say(text: str) -> None:

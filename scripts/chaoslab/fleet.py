@@ -21,11 +21,21 @@ from chaoslab.places import ROOT, SCRIPTS, die_with_parent
 
 READY_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 0.02
-FAKETIME: Final = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+COMMANDS: Final = {
+    "io": ("worker", "io"),
+    "cpu": ("worker", "cpu"),
+    "arq": ("twolane", "arq", "chaoslab.arq_app.WorkerSettings"),
+}
+# What has to be said for the same number of slots on each lane.
+SLOTS: Final = {"io": ("--concurrency", "20"), "arq": ()}
+TRACEBACK: Final = "Traceback (most recent call last)"
+EXCERPTS: Final = 3  # workers of a broken row whose logs are shown
+EXCERPT_LINES: Final = 40
+LINES_BEFORE: Final = 3  # what was said just before a traceback
 
 
 class Worker:
-    """``python -m worker LANE``; it ends with the harness."""
+    """A worker of a lane, ``io`` or ``cpu``, or ``arq``: the drop-in. It ends with the harness."""
 
     def __init__(
         self, lane: str, options: Sequence[str], url: str, log: Path, environ: dict[str, str]
@@ -34,7 +44,7 @@ class Worker:
         self.lane = lane
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker", lane, *options],
+                [sys.executable, "-m", *COMMANDS[lane], *options],
                 stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=ROOT,
                 env={**environ, "TWOLANE_BROKER": url}, start_new_session=True,
                 preexec_fn=die_with_parent,
@@ -49,6 +59,14 @@ class Worker:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def excerpt(self) -> str:
+        """From its first traceback on, where there is one; else the last lines of its log."""
+        lines = self.log.splitlines()
+        traced = [number for number, line in enumerate(lines) if TRACEBACK in line]
+        begin = max(0, traced[0] - LINES_BEFORE) if traced else -EXCERPT_LINES
+        head = f"{self.lane} worker {self.pid}, {len(lines)} lines, exit code {self.code}:"
+        return "\n".join([head, *lines[begin:][:EXCERPT_LINES]])
 
     def send(self, number: signal.Signals) -> float:
         """Send a signal; returns the monotonic time of it, s."""
@@ -116,7 +134,7 @@ class Fleet:
             given += ["--lease", self._lease]
         if lane == "cpu" and "--processes" not in given:
             given += ["--processes", "2"]
-        for module in modules:
+        for module in modules if lane != "arq" else ():
             given += ["--jobs", module]
         log = self._directory / f"worker-{len(self.workers)}.log"
         worker = Worker(lane, given, url or self._url, log, self._environ | (environ or {}))
@@ -144,26 +162,21 @@ class Fleet:
         for one in self.workers:
             one.end()
 
+    def excerpts(self) -> list[str]:
+        """What some of the workers said, those with a traceback first."""
+        ranked = sorted(self.workers, key=lambda one: TRACEBACK not in one.log)
+        return [one.excerpt() for one in ranked[:EXCERPTS]]
+
     def lost_leases(self) -> int:
         """How many attempts the workers themselves stopped because their leases were gone."""
         return sum(one.log.count("lost the lease of job") for one in self.workers)
 
+    def refused(self) -> int:
+        """How many outcomes of drop-in workers were refused; they write no counters."""
+        told = (re.findall(r"(\d+) outcomes refused", one.log) for one in self.workers)
+        return sum(int(count) for counts in told for count in counts)
+
 
 async def ready(*workers: Worker) -> None:
     for one in workers:
-        await one.wait_logged(r"\d+ slots, \d+ jobs known")
-
-
-def faketime(clock: Path) -> dict[str, str] | None:
-    """The environment of a process whose wall clock is what the file ``clock`` says.
-
-    None where libfaketime is not installed (Debian: ``apt-get install faketime``).
-    """
-    if not FAKETIME.exists():
-        return None
-    return {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+        await one.wait_logged(r"\d+ slots, \d+ jobs known|Starting worker for \d+ functions")

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -36,31 +37,33 @@ def _exists(path: str) -> bool:
 # -- IO lane ---------------------------------------------------------------------------------------
 
 
-@job
-async def nap(ctx: dict[str, Any], key: str, seconds: float) -> str:
-    """Wait, then have an effect."""
+async def _once(ctx: dict[str, Any], key: str, waiting: Awaitable[None]) -> str:
+    """Wait, then have an effect; a cancellation is written down."""
     ledger.write("start", key, _try(ctx))
     try:
-        await asyncio.sleep(seconds)
+        await waiting
     except asyncio.CancelledError:
         ledger.write("cancelled", key, _try(ctx))
         raise
     ledger.write("effect", key, _try(ctx))
     return key
+
+
+async def _appearance(path: str) -> None:
+    while not _exists(path):  # noqa: ASYNC110  (another process makes the file)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@job
+async def nap(ctx: dict[str, Any], key: str, seconds: float) -> str:
+    """Wait, then have an effect."""
+    return await _once(ctx, key, asyncio.sleep(seconds))
 
 
 @job
 async def hold(ctx: dict[str, Any], key: str, go: str) -> str:
     """Wait until there is a file ``go``, then have an effect."""
-    ledger.write("start", key, _try(ctx))
-    try:
-        while not _exists(go):  # noqa: ASYNC110  (another process makes the file)
-            await asyncio.sleep(POLL_SECONDS)
-    except asyncio.CancelledError:
-        ledger.write("cancelled", key, _try(ctx))
-        raise
-    ledger.write("effect", key, _try(ctx))
-    return key
+    return await _once(ctx, key, _appearance(go))
 
 
 @job

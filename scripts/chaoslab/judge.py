@@ -41,7 +41,10 @@ class Record(NamedTuple):
 
 
 class Row(msgspec.Struct):
-    """What one fault came to. Recovery is in seconds; ``broken`` names each broken promise."""
+    """What one fault came to. Recovery is in seconds; ``broken`` names each broken promise.
+
+    ``logs`` has, where a promise was broken, what the workers said: a traceback, or the last lines.
+    """
 
     name: str
     area: str
@@ -59,6 +62,7 @@ class Row(msgspec.Struct):
     note: str = ""
     keeps_promise: bool = True
     broken: list[str] = []
+    logs: list[str] = []
     skipped: str = ""
 
 

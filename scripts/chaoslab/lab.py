@@ -9,16 +9,16 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chaoslab import judge
 from chaoslab.catalog import Fault
-from chaoslab.fleet import Fleet
+from chaoslab.fleet import TRACEBACK, Fleet
 from chaoslab.judge import Case, Record, Row
 from chaoslab.ledger import Entry, Kind, Ledger
 from chaoslab.valkey import Valkey
@@ -29,6 +29,7 @@ from twolane.keys import LANES, QUEUES
 from twolane.registry import Registry
 from twolane.store import NewJob, Store
 
+T = TypeVar("T")
 POLL_SECONDS: Final = 0.02
 AWAY: Final = (RedisError, OSError)
 
@@ -51,8 +52,12 @@ class Lab:
         self.recoveries: list[float] = []
         self.broken: list[str] = []
         self.notes: list[str] = []
+        # Where outcomes are that no run has.
+        self.record_sources: list[Callable[[], Awaitable[list[Record]]]] = []
+        self.kept_records: list[Record] = []
         self._runs: list[str] = []
         self._numbers = itertools.count()
+        self._tasks: list[asyncio.Task[Any]] = []
         self._servers = [self.server]
 
     async def __aenter__(self) -> Self:
@@ -61,7 +66,21 @@ class Lab:
         self.store = Store(self.client)
         return self
 
+    def go(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Do this beside the fault, until the fault is over at the most."""
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    def failures(self) -> list[BaseException]:
+        """What went wrong beside the fault."""
+        over = [one for one in self._tasks if one.done() and not one.cancelled()]
+        return [error for one in over if (error := one.exception()) is not None]
+
     async def __aexit__(self, *_: object) -> None:
+        for one in self._tasks:
+            one.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self.fleet.end()
         await self.client.aclose()
         for one in self._servers:
@@ -159,11 +178,12 @@ class Lab:
         await self.wait(enough, f"{count} outcomes", seconds)
 
     async def _settled(self) -> int:
-        """How many outcomes the runs count."""
+        """How many outcomes the runs count, and there are beside them."""
         async with self.client.pipeline(transaction=False) as pipe:
             for one in self._runs:
                 pipe.hmget(keys.run(one), "done", "failed", "cancelled")
-            return sum(int(count or 0) for counts in await pipe.execute() for count in counts)
+            settled = sum(int(count or 0) for counts in await pipe.execute() for count in counts)
+        return settled + len(await self._other_records())
 
     # -- verdicts --------------------------------------------------------------------------------
 
@@ -188,7 +208,10 @@ class Lab:
         return other
 
     async def records(self) -> list[Record]:
-        return await self.records_of(self._runs)
+        return await self.records_of(self._runs) + await self._other_records()
+
+    async def _other_records(self) -> list[Record]:
+        return [*self.kept_records, *[one for read in self.record_sources for one in await read()]]
 
     def forget(self, names: Iterable[str]) -> None:
         """Follow these runs no more."""
@@ -233,7 +256,7 @@ class Lab:
         codes = await self.fleet.stop()
         self.check(not any(codes), f"workers ended with exit codes {sorted(filter(None, codes))}")
         if not fault.may_trace:
-            traced = sum("Traceback" in one.log for one in self.fleet.workers)
+            traced = sum(TRACEBACK in one.log for one in self.fleet.workers)
             self.check(not traced, f"{traced} workers logged a traceback")
         case = Case(
             self.expected, self.entries(), await self.records(), await self.waiting(), self.lives,
@@ -269,16 +292,28 @@ class Lab:
         row.seconds, row.note, row.broken = seconds, "; ".join(self.notes), self.broken
         return row
 
+    def keep_logs(self, to: Path) -> None:
+        to.mkdir(parents=True, exist_ok=True)
+        shutil.copy(self.ledger.path, to)
+        for log in self.directory.glob("*.log"):
+            shutil.copy(log, to)
+        for server in self._servers:
+            shutil.copy(server.directory / "log", to / f"{server.directory.name}.log")
+
     async def fenced(self) -> int:
         """How many attempts were refused, or stopped by their own workers."""
         refused = 0
         for lane in LANES:
             refused += int(await self.client.hget(keys.counters(QUEUES[lane]), "fenced") or 0)
-        return refused + self.fleet.lost_leases()
+        return refused + self.fleet.lost_leases() + self.fleet.refused()
 
 
-async def run(fault: Fault, seed: int) -> Row:
-    """Inject one fault; what it came to, also where the injection itself failed."""
+async def run(fault: Fault, seed: int, keep: Path | None = None) -> Row:
+    """Inject one fault; what it came to, also where the injection itself failed.
+
+    Where a promise was broken, the logs of the workers and of the servers, and the ledger, are
+    copied below ``keep``.
+    """
     began = time.monotonic()
     try:
         async with Lab(fault, seed) as lab:
@@ -286,13 +321,17 @@ async def run(fault: Fault, seed: int) -> Row:
                 async with asyncio.timeout(fault.limit):
                     await fault.inject(lab)
                     await lab.settle()
-                    return await lab.verdict(time.monotonic() - began)
-            except Exception as error:
-                lab.broken.append(f"{type(error).__name__}: {error}")
+                    row = await lab.verdict(time.monotonic() - began)
+            except Exception as error:  # whatever it is: a row says so, the others go on
+                lab.broken += [f"{type(one).__name__}: {one}" for one in (error, *lab.failures())]
                 row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
                 row.jobs, row.broken = len(lab.expected), lab.broken
                 row.seconds = time.monotonic() - began
-                return row
+            if row.broken:
+                row.logs = lab.fleet.excerpts()
+                if keep is not None:
+                    lab.keep_logs(keep / f"{fault.name}-{seed}")
+            return row
     except Exception as error:  # the server does not start, or does not end
         row = Row(fault.name, fault.area, fault.what)
         row.broken = [f"{type(error).__name__}: {error}"]

@@ -1,9 +1,11 @@
 """The book outside of Valkey: what was acknowledged to a producer, and what each job really did.
 
-A line is one fact: ``kind, id, worker's pid, own pid, try, monotonic ns``, separated by tabs. Each
-is one write to a file opened with O_APPEND, so lines of several processes do not mix, and what a
-process wrote stays when it is killed. The monotonic clock is the same for all processes of a
-machine, whatever becomes of their wall clocks.
+A line is one fact: ``kind, id, worker's pid, own pid, try, monotonic ns``, separated by tabs, and a
+mark of its end. Each is one write to a file opened with O_APPEND, so lines of several processes do
+not mix, and what a process wrote stays when it is killed. A process that is killed in the middle of
+a write (Linux looks for that where a page ends) leaves a part of a line, without the mark: it
+counts for nothing, and the next line begins with a line's end of its own. The monotonic clock is
+the same for all processes of a machine, whatever becomes of their wall clocks.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 VARIABLE: Final = "CHAOS_LEDGER"
+END: Final = "."
 
 # ``acknowledged`` is written by the harness, the others by the jobs. ``start`` is a job's first
 # line, ``effect`` stands for what a job does to the world, ``cancelled`` for its cancellation.
@@ -37,7 +40,7 @@ def write(kind: Kind, job_id: str, try_: int = 0, path: str | None = None) -> No
     """Add a fact; from a job, the file is the one that its environment names."""
     parent = multiprocessing.parent_process()
     worker = os.getpid() if parent is None else parent.pid
-    line = f"{kind}\t{job_id}\t{worker}\t{os.getpid()}\t{try_}\t{time.monotonic_ns()}\n"
+    line = _line(kind, job_id, worker, os.getpid(), try_, time.monotonic_ns())
     append(path or os.environ[VARIABLE], line.encode())
 
 
@@ -60,7 +63,7 @@ class Ledger:
     def acknowledge(self, ids: Iterable[str]) -> None:
         """Note that the broker has answered for these jobs."""
         now = time.monotonic_ns()
-        lines = "".join(f"acknowledged\t{one}\t0\t0\t0\t{now}\n" for one in ids)
+        lines = "".join(_line("acknowledged", one, 0, 0, 0, now) for one in ids)
         append(str(self.path), lines.encode())
 
     def read(self, kind: Kind | None = None) -> list[Entry]:
@@ -73,12 +76,18 @@ class Ledger:
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._read_to += len(whole)
-        return map(_entry, whole.decode().splitlines())
+        return _parsed(whole.decode())
 
     def _entries(self) -> Iterator[Entry]:
-        return map(_entry, self.path.read_text(encoding="utf-8").splitlines())
+        return _parsed(self.path.read_text(encoding="utf-8"))
 
 
-def _entry(line: str) -> Entry:
-    kind, job_id, worker, pid, try_, at_ns = line.split("\t")
-    return Entry(kind, job_id, int(worker), int(pid), int(try_), int(at_ns))
+def _line(kind: Kind, job_id: str, worker: int, pid: int, try_: int, at_ns: int) -> str:
+    return f"\n{kind}\t{job_id}\t{worker}\t{pid}\t{try_}\t{at_ns}\t{END}\n"
+
+
+def _parsed(text: str) -> Iterator[Entry]:
+    for line in text.splitlines():
+        if line.endswith(f"\t{END}"):
+            kind, job_id, worker, pid, try_, at_ns, _ = line.split("\t")
+            yield Entry(kind, job_id, int(worker), int(pid), int(try_), int(at_ns))

@@ -25,3 +25,20 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def faketime(clock: Path) -> dict[str, str]:
+    """The environment of a process whose wall clock is what the file ``clock`` says.
+
+    Raises:
+        FileNotFoundError: libfaketime is not there (Debian: ``apt-get install faketime``).
+    """
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        raise FileNotFoundError("libfaketimeMT.so.1 (Debian: apt-get install faketime)")
+    return {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }

@@ -7,11 +7,10 @@ reaches the server, or after the server has done it and before its reply gets ba
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from twolane import store
 
@@ -24,8 +23,8 @@ class Proxy:
     """Stands before the port ``server`` of this machine. A context manager.
 
     ``latency`` gives the seconds that each piece of a request waits, ``reply_latency`` those of a
-    reply. ``swallow`` holds back every
-    byte of the connections that are open then (their sockets stay open): half-open connections.
+    reply. ``swallow`` holds back every byte of the connections that are open then (their sockets
+    stay open): half-open connections.
     """
 
     def __init__(self, server: int) -> None:
@@ -59,6 +58,22 @@ class Proxy:
     def on(self, script: str, where: Where, hook: Callable[[], Awaitable[bool]]) -> None:
         """Call ``hook`` at each call of a script; the connection is cut where it answers True."""
         self._hooks[script, where] = hook
+
+    def hold(
+        self, script: str, where: Where, matters: Callable[[], Awaitable[Any]] | None = None
+    ) -> Gate:
+        """Hold calls of a script, those that matter, until the gate is opened; then cut them."""
+        gate = Gate()
+
+        async def hook() -> bool:
+            if matters is not None and not await matters():
+                return False
+            gate.reached.set()
+            await gate.opened.wait()
+            return True
+
+        self.on(script, where, hook)
+        return gate
 
     def cut_at_random(self, choose: random.Random, share: float, where: Where) -> None:
         """Cut the connection at such a share of all calls of scripts."""
@@ -103,6 +118,14 @@ class Proxy:
             self._connections.discard(connection)
 
 
+class Gate:
+    """Where calls of a script are held: whether one has come, and whether they may go on."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.opened = asyncio.Event()
+
+
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -130,8 +153,7 @@ class Connection:
 
     def cut(self) -> None:
         for _, writer in (self._outer, self._inner):
-            with contextlib.suppress(Exception):
-                writer.transport.abort()
+            writer.transport.abort()
 
     async def _requests(self) -> None:
         # A mark may lie across two reads: the end of the read before is looked at again.

@@ -37,6 +37,8 @@ class Valkey:
         self._fsync = fsync
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
+        # Of the server's process, from its next start on.
+        self.environ: dict[str, str] = {}
 
     @property
     def pid(self) -> int:
@@ -72,11 +74,12 @@ class Valkey:
             **self._settings,
         }
         arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+        environ = {"LC_ALL": "C", "PATH": os.environ["PATH"], **self.environ}
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(get_binary_path()), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                preexec_fn=die_with_parent, env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
+                preexec_fn=die_with_parent, env=environ,
             )  # fmt: skip
 
     async def _wait_ready(self) -> None:

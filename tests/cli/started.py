@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -84,6 +84,22 @@ class Started:
             with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
                 one.kill()
         self.process.wait(30)
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Callable[..., Started]]:
+    """Start commands that end with the block."""
+    started: list[Started] = []
+
+    def begin(*args: str) -> Started:
+        started.append(Started(*args))
+        return started[-1]
+
+    try:
+        yield begin
+    finally:
+        for one in started:
+            one.clean()
 
 
 def is_alive(process: psutil.Process) -> bool:

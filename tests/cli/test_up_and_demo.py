@@ -12,21 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ROOT, SAMPLES, run_command
-from tests.cli.started import Started, wait_for
+from tests.cli.started import Started, starting, wait_for
 from twolane import embedded
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Started]]:
-    started: list[Started] = []
-
-    def begin(*args: str) -> Started:
-        started.append(Started(*args))
-        return started[-1]
-
-    yield begin
-    for one in started:
-        one.clean()
+    with starting() as begin:
+        yield begin
 
 
 @pytest.fixture
@@ -47,6 +40,15 @@ def _own_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def text(up: Started) -> str:
     return "".join(up.said)
+
+
+def assert_works_and_ends(up: Started) -> None:
+    ended = run_command("enqueue", "primes", "--below", "1000", "--chunks", "2", "--wait")
+    assert ended.code == 0
+    up.look()
+    up.interrupt()
+    assert up.end() == 0
+    assert up.is_gone()
 
 
 @pytest.mark.slow
@@ -149,12 +151,7 @@ def test_a_worker_that_dies_is_replaced(start_up: Callable[..., Started]) -> Non
     os.kill(pids["cpu"], signal.SIGKILL)
 
     up.wait_said("the cpu worker ended with status -9; starting another")
-    ended = run_command("enqueue", "primes", "--below", "1000", "--chunks", "2", "--wait")
-    assert ended.code == 0
-    up.look()
-    up.interrupt()
-    assert up.end() == 0
-    assert up.is_gone()
+    assert_works_and_ends(up)
 
 
 @pytest.mark.slow
@@ -170,12 +167,7 @@ def test_a_broker_that_dies_is_started_again_with_its_data(
 
     up.wait_said("the broker ended; starting it again with its data")
     wait_for(lambda: run_command("runs", "show", "kept").code == 0, "the run is there again")
-    ended = run_command("enqueue", "primes", "--below", "1000", "--chunks", "2", "--wait")
-    assert ended.code == 0
-    up.look()
-    up.interrupt()
-    assert up.end() == 0
-    assert up.is_gone()
+    assert_works_and_ends(up)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.cli.conftest import COMMAND, ROOT, Run
-from tests.cli.started import Started
+from tests.cli.started import Started, starting
 from tests.conftest import wait_until
 from twolane import fleet, keys
 from twolane.fleet import Heartbeat
@@ -35,15 +35,8 @@ async def publish(client: Redis, worker: str, **fields: Any) -> None:
 
 @pytest.fixture
 def start(twolane: Run) -> Iterator[Callable[..., Started]]:
-    started: list[Started] = []
-
-    def begin(*args: str) -> Started:
-        started.append(Started(*args))
-        return started[-1]
-
-    yield begin
-    for one in started:
-        one.clean()
+    with starting() as begin:
+        yield begin
 
 
 def test_a_pipe_gets_a_line_for_each_lane_and_second(twolane: Run) -> None:

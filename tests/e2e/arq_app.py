@@ -182,3 +182,36 @@ class Slow:
     redis_settings = REDIS
     poll_delay = 3600
     allow_abort_jobs = True
+
+
+async def no_database(ctx: dict[str, Any]) -> None:
+    raise ConnectionRefusedError("the application's database")
+
+
+class Unlucky:
+    """Its start fails with an error of a kind that a server's absence has, too."""
+
+    functions = (add,)
+    redis_settings = REDIS
+    on_startup = no_database
+
+
+class Stranger:
+    functions = (add,)
+    redis_settings = RedisSettings(
+        unix_socket_path=REDIS.unix_socket_path, username="nobody", password="s3cret",
+        conn_retries=0,
+    )  # fmt: skip
+
+
+class FarAway:
+    functions = (add,)
+    redis_settings = RedisSettings(unix_socket_path=REDIS.unix_socket_path, database=999)
+
+
+LOGGING = {  # it turns off the loggers that it does not name, unless it is told otherwise
+    "version": 1,
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {"plain": {"format": "%(name)s says %(message)s"}},
+    "loggers": {"arq": {"handlers": ["console"], "level": "INFO"}},
+}

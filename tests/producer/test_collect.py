@@ -9,12 +9,13 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
+import producer.collect
 from producer.collect import Collected, collect, follow
 from producer.submit import Caller, submit
 from tests.conftest import wait_until
 from tests.producer.making import claim, failed, settle, succeeded
 from twolane import keys, runs
-from twolane.errors import RemoteError, UnknownRun, WaitTimeout
+from twolane.errors import JobsLost, RemoteError, UnknownRun, WaitTimeout
 from twolane.registry import SHIPPED_JOBS, Registry
 from twolane.runs import Run
 from twolane.store import Store
@@ -129,6 +130,53 @@ async def test_a_run_that_is_deleted_meanwhile_ends_the_wait(client: Redis) -> N
 
     with pytest.raises(UnknownRun, match=r"gone from the broker.*1 of 2 outcomes had come"):
         await following
+
+
+async def test_jobs_whose_queue_was_deleted_are_told_of_when_the_others_are_done(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for such a run waited for good."""
+    monkeypatch.setattr(producer.collect, "PATIENCE_MS", 20)
+    await submitted(client, 5)
+    await settle(client, await claim(client, count=1), succeeded())
+    running = await claim(client, count=1)
+    idle = asyncio.Event()
+
+    async def on_idle(_: Collected) -> None:
+        idle.set()
+
+    await client.delete(keys.IO_QUEUE)
+    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=on_idle))
+    for _ in range(2 * producer.collect.PATIENCE):
+        idle.clear()
+        await idle.wait()
+    assert not following.done()  # one of them runs still
+    await settle(client, running, succeeded())
+
+    with pytest.raises(JobsLost, match=r"3 of its 5 jobs will never run.*\(2 have settled\)"):
+        await following
+
+
+async def test_outcomes_that_were_deleted_are_told_of(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer.collect, "PATIENCE_MS", 20)
+    await submitted(client, 5)
+    await settle(client, await claim(client), succeeded())
+    await client.delete(keys.run_outcomes("run"))
+
+    with pytest.raises(JobsLost, match=r"5 outcomes of 5 cannot be read"):
+        await follow(client, "run", timeout=30)
+
+
+async def test_a_run_whose_jobs_wait_for_a_worker_is_waited_for(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer.collect, "PATIENCE_MS", 20)
+    await submitted(client, 5)
+
+    with pytest.raises(WaitTimeout):
+        await follow(client, "run", timeout=1)
 
 
 async def test_large_results_are_completed_from_their_keys(client: Redis) -> None:

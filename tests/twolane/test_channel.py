@@ -24,10 +24,14 @@ async def channel(client: Redis) -> AsyncIterator[Channel]:
 
 @contextlib.asynccontextmanager
 async def serving(
-    answer: bytes | None,
+    answer: bytes | None, heard: bytearray | None = None
 ) -> AsyncIterator[tuple[str, list[asyncio.StreamWriter]]]:
-    """A server that greets as Valkey does, then answers every command so, or (None) never."""
+    """A server that greets as Valkey does, then answers every command so, or (None) never.
+
+    What it was sent besides greetings is put into ``heard``.
+    """
     writers: list[asyncio.StreamWriter] = []
+    heard = bytearray() if heard is None else heard
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
@@ -36,8 +40,9 @@ async def serving(
                 writer.write(b"+PONG\r\n")
             elif b"CLIENT" in data:
                 writer.write(b"+OK\r\n" * data.count(b"CLIENT"))
-            elif answer is not None:
-                writer.write(answer)
+            else:
+                heard.extend(data)
+                writer.write(answer or b"")
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -49,12 +54,28 @@ async def serving(
             writer.close()
 
 
+async def wait_heard(heard: bytearray, text: bytes, count: int = 1) -> None:
+    async def has_come() -> bool:
+        return heard.count(text) == count
+
+    await wait_until(has_come, f"{count} times {text!r}")
+
+
 async def test_replies_come_in_the_order_of_the_commands(channel: Channel) -> None:
     sent = [channel.send([("ECHO", f"{n}"), ("ECHO", f"{n}.5")]) for n in range(100)]
 
     replies = await asyncio.gather(*sent)
 
     assert replies == [[b"%d" % n, b"%d.5" % n] for n in range(100)]
+
+
+async def test_no_commands_have_no_replies_and_keep_nobody_waiting(channel: Channel) -> None:
+    # Nothing was sent, and so the connection was given up for not answering.
+    nothing, something = await asyncio.wait_for(
+        asyncio.gather(channel.send([]), channel.send([("ECHO", "1")])), 5
+    )
+
+    assert (nothing, something) == ([], [b"1"])
 
 
 async def test_a_reply_of_many_reads_is_put_together(channel: Channel) -> None:
@@ -73,17 +94,28 @@ async def test_an_error_stands_in_its_commands_place(channel: Channel) -> None:
     assert isinstance(replies[2], errors.ResponseError)
 
 
-async def test_giving_up_on_a_reply_mixes_nothing_up(channel: Channel) -> None:
-    await channel.send([("PING",)])
-    given_up = asyncio.create_task(channel.send([("ECHO", "given up")]))
-    await asyncio.sleep(0)
-    given_up.cancel()
+async def test_giving_up_on_a_reply_mixes_nothing_up() -> None:
+    heard = bytearray()
+    async with serving(None, heard) as (url, writers):
+        client = connect(url)
+        channel = Channel(client)
+        given_up = asyncio.create_task(channel.send([("ECHO", "given up")]))
+        await wait_heard(heard, b"given up")
 
-    assert await channel.send([("ECHO", "next")]) == [b"next"]
+        given_up.cancel()
+        following = asyncio.create_task(channel.send([("ECHO", "next")]))
+        await wait_heard(heard, b"next")
+        writers[0].write(b"+given up\r\n+next\r\n")
+
+        assert await following == [b"next"]
+        assert given_up.cancelled()
+        await channel.aclose()
+        await client.aclose()
 
 
 async def test_a_lost_connection_fails_what_waits_and_the_next_one_connects_anew() -> None:
-    async with serving(None) as (url, writers):
+    heard = bytearray()
+    async with serving(None, heard) as (url, writers):
         client = connect(url)
         channel = Channel(client)
         waiting = [asyncio.create_task(channel.send([("TIME",)])) for _ in range(3)]
@@ -91,8 +123,7 @@ async def test_a_lost_connection_fails_what_waits_and_the_next_one_connects_anew
         async def asked(count: int) -> bool:
             return len(writers) == count
 
-        await wait_until(lambda: asked(1), "a connection")
-        await asyncio.sleep(0)  # the commands are on their way
+        await wait_heard(heard, b"TIME", 3)
 
         writers[0].close()
 

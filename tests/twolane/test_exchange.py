@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from twolane import keys
+from twolane import keys, runs
+from twolane import store as stores
 from twolane.channel import Channel
-from twolane.store import ClaimedJob, NewJob, Report, Request, Settlement, Store
+from twolane.store import (
+    ENQUEUE_BATCH,
+    ClaimedJob,
+    NewJob,
+    Report,
+    Request,
+    Settlement,
+    Store,
+)
 
 QUEUE = keys.IO_QUEUE
 NOTHING = Report()
@@ -173,3 +184,124 @@ async def test_a_worker_takes_its_share_of_what_is_due(
     elif due < asked:
         assert answer.claim.next_due_ms is not None
         assert answer.claim.next_due_ms > answer.claim.now_ms
+
+
+# --- a run that is given up half-way
+
+
+def fail() -> None:
+    raise ValueError("line 1201: no job")
+
+
+def cancel() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+def jobs_until(what: Callable[[], None]) -> Iterator[NewJob]:
+    for number in range(2_000):
+        if number == 1_200:
+            what()
+        yield NewJob(f"r-{number:04d}", b"payload")
+
+
+@pytest.mark.parametrize(("what", "raised"), [(cancel, asyncio.CancelledError), (fail, ValueError)])
+async def test_a_run_that_is_given_up_half_way_is_sealed_with_what_it_has(
+    store: Store, what: Callable[[], None], raised: type[BaseException]
+) -> None:
+    # It stayed open, and who waited for it waited for good.
+    with pytest.raises(raised):
+        await asyncio.create_task(store.enqueue_run("r", "test", {QUEUE: jobs_until(what)}))
+
+    found = await runs.get(store.client, "r")
+    assert found.sealed
+    assert found.total == await store.client.zcard(QUEUE) > 0
+
+
+async def test_giving_up_does_not_seal_the_run_of_somebody_else(store: Store) -> None:
+    await runs.create(store.client, "other", "r")
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(store.enqueue_run("r", "test", {QUEUE: jobs_at_once()}))
+
+    assert not (await runs.get(store.client, "r")).sealed
+
+
+def jobs_at_once() -> Iterator[NewJob]:
+    for number in range(600):
+        yield NewJob(f"r-{number:04d}", b"payload")
+    cancel()
+    yield NewJob("r-0600", b"payload")
+
+
+async def test_giving_up_does_not_wait_for_a_server_that_is_away(
+    client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked = Store(client), asyncio.Event()
+
+    async def away(*_: Any) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stores, "GIVING_UP_SECONDS", 0.05)
+    monkeypatch.setattr(store, "_call", away)
+    jobs = [NewJob(f"r-{n}", b"") for n in range(ENQUEUE_BATCH + 1)]
+    task = asyncio.create_task(store.enqueue_run("r", "test", {QUEUE: jobs}))
+    await asked.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 10)
+
+
+# --- how many bytes at once
+
+
+LARGE = b"x" * 6_000_000
+
+
+async def test_large_outcomes_are_told_a_few_at_a_time() -> None:
+    # 50 results of 16 MiB each were one packet, and a slow network never took it in time.
+    outcomes = [Settlement(f"{n}", b"fence", LARGE, 0, "done", "work") for n in range(5)]
+    report = Report(list(outcomes), [("retried", b"fence", 0)], [("released", b"fence", 0)])
+
+    first, second, third = report.take(50), report.take(50), report.take(50)
+
+    assert (first.settled, second.settled, third.settled) == (
+        outcomes[:2], outcomes[2:4], outcomes[4:],
+    )  # fmt: skip
+    assert (len(first.retries), len(first.releases)) == (1, 1)
+    assert not report
+
+
+async def test_an_outcome_that_is_larger_than_a_call_is_told_alone() -> None:
+    huge = Settlement("0", b"fence", LARGE * 3, 0, "done", "work")
+    small = Settlement("1", b"fence", b"", 0, "done", "work")
+    report = Report([huge, small])
+
+    assert report.take(50).settled == [huge]
+    assert report.take(50).settled == [small]
+
+
+async def test_large_payloads_are_enqueued_a_few_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    call = store._call
+
+    async def count(script: Any, keys_: Any, args: Any) -> Any:
+        calls.append(sum(len(one) for one in args if isinstance(one, bytes)))
+        return await call(script, keys_, args)
+
+    monkeypatch.setattr(store, "_call", count)
+
+    refused = await store.enqueue_many(QUEUE, [NewJob(f"{n}", LARGE) for n in range(5)])
+    opened = await store.enqueue_run(
+        "r", "test", {QUEUE: [NewJob(f"r-{n}", LARGE) for n in range(3)]}
+    )
+
+    assert refused == []
+    assert opened is not None
+    assert opened.accepted == 3
+    assert calls == [12_000_000, 12_000_000, 6_000_000, 12_000_000, 6_000_000]

@@ -2,6 +2,8 @@
 
 The model knows each job's *lives* (it begins one when it is enqueued or revived, and ends it when
 it settles) and predicts each reply. After every step the broker is read whole and compared.
+
+The file is long because a model of every operation is one thing.
 """
 
 from __future__ import annotations

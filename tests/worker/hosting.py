@@ -49,7 +49,7 @@ class HostedWorker:
         self.engine = Engine(
             registry, "io", client, self.beat, slots=slots, lease_ms=lease_ms, burst=burst
         )
-        lane = IoLane(registry, self.engine.ctx, self.engine.finish, Retry)
+        lane = IoLane(registry, self.engine.ctx, slots, self.engine.finish, Retry)
         self.engine.runner = self.lane = lane
         # What the tests' jobs wait for, and where they tell that they run.
         self.go = self.engine.ctx["go"] = asyncio.Event()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import worker.cpu
+import worker.ahead
 from tests.worker import pool_jobs
 from twolane import wire
 from twolane.registry import Registry
@@ -72,7 +72,7 @@ async def test_after_long_jobs_none_is_claimed_ahead(place: Place) -> None:
 async def test_a_job_claimed_ahead_of_a_long_one_is_handed_back(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.cpu, "AHEAD_SECONDS", 0.01)
+    monkeypatch.setattr(worker.ahead, "AHEAD_SECONDS", 0.01)
     await place.run("add", left=1)
     go = tmp_path / "go"
 

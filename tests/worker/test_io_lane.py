@@ -7,7 +7,7 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
 import msgspec
@@ -94,6 +94,16 @@ async def return_opaque() -> Any:
     return Opaque()
 
 
+class Nowhere(tzinfo):
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        raise ZeroDivisionError("no offset")
+
+
+@job
+async def return_what_raises() -> datetime:
+    return datetime(2020, 1, 1, tzinfo=Nowhere())
+
+
 @job
 async def return_bytes(count: int) -> bytes:
     return bytes(count)
@@ -166,8 +176,9 @@ def fail_from_thread() -> None:
 
 FUNCTIONS: list[Callable[..., Any]] = [
     add, fail, exit_python, interrupt, quit_, fail_without_text, cancel_itself,
-    await_what_was_cancelled, ask_for_another_try, return_opaque, return_bytes, wait_forever,
-    clean_up_slowly, return_although_cancelled, weekday, see_context, block,
+    await_what_was_cancelled, ask_for_another_try, return_opaque, return_what_raises,
+    return_bytes, wait_forever, clean_up_slowly, return_although_cancelled, weekday, see_context,
+    block,
     block_with_context, exit_from_thread, interrupt_from_thread,
     stop_iteration_from_thread, quit_from_thread, fail_from_thread,
 ]  # fmt: skip
@@ -177,13 +188,16 @@ class Bench:
     """A lane, and what it reported."""
 
     def __init__(
-        self, *functions: Callable[..., Any], max_result_bytes: int = wire.MAX_RESULT_BYTES
+        self,
+        *functions: Callable[..., Any],
+        slots: int = 100,
+        max_result_bytes: int = wire.MAX_RESULT_BYTES,
     ) -> None:
         self.ended: list[tuple[Attempt, Ended]] = []
         self._one_more = asyncio.Event()
         self.lane = IoLane(
-            registry_of(functions or FUNCTIONS), {"shared": "with all jobs"}, self._finish,
-            Retry, max_result_bytes,
+            registry_of(functions or FUNCTIONS), {"shared": "with all jobs"}, slots,
+            self._finish, Retry, max_result_bytes,
         )  # fmt: skip
 
     def _finish(self, attempt: Attempt, ended: Ended) -> None:
@@ -342,6 +356,15 @@ async def test_a_result_without_a_form_on_the_wire_is_no_ones_next_try(bench: Be
     assert not ended.retryable
 
 
+async def test_a_result_whose_own_code_fails_as_it_is_encoded_ends_its_job(bench: Bench) -> None:
+    # Its slot was never free again, and nobody heard of the job before its lease ended.
+    ended = await bench.end_of(return_what_raises)
+
+    assert ended.error is not None
+    assert ended.error.type == "ResultNotEncodable"
+    assert "no offset" in ended.error.message
+
+
 async def test_a_result_over_the_limit_fails() -> None:
     small = Bench(max_result_bytes=1000)
 
@@ -455,9 +478,20 @@ async def test_threads_that_do_not_end_leave_the_lane_able_to_run_others() -> No
 
 
 @pytest.mark.parametrize("verdict", [Verdict.CANCELLED, Verdict.RELEASED, Verdict.LOST])
-async def test_a_stopped_job_ends_with_the_first_verdict(bench: Bench, verdict: Verdict) -> None:
-    attempt = bench.start(clean_up_slowly)
-    await asyncio.sleep(0)
+async def test_a_stopped_job_ends_with_the_first_verdict(verdict: Verdict) -> None:
+    began = asyncio.Event()
+
+    @job
+    async def clean_up() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+
+    bench = Bench(clean_up)
+    attempt = bench.start(clean_up)
+    await began.wait()
 
     bench.lane.stop(attempt, verdict)
     bench.lane.stop(attempt, Verdict.TIMED_OUT)

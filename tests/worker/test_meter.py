@@ -42,17 +42,19 @@ async def test_a_computing_job_is_charged_and_a_waiting_one_is_not() -> None:
 
 
 async def test_the_cpu_seconds_of_others_on_the_loop_are_not_charged() -> None:
-    async def wait_for(other: asyncio.Event) -> None:
-        await other.wait()
+    waits, done = asyncio.Event(), asyncio.Event()
 
-    async def compute(done: asyncio.Event) -> None:
+    async def wait() -> None:
+        waits.set()
+        await done.wait()
+
+    async def compute() -> None:
         burn(0.1)
         done.set()
 
-    done = asyncio.Event()
-    waiting = asyncio.create_task(measure(wait_for(done)))
-    await asyncio.sleep(0)
-    _, computed = await measure(compute(done))
+    waiting = asyncio.create_task(measure(wait()))
+    await waits.wait()
+    _, computed = await measure(compute())
     _, waited = await waiting
 
     assert waited.cpu_seconds < computed.cpu_seconds / 5
@@ -84,16 +86,19 @@ async def test_blocking_holds_the_loop_without_using_the_cpu() -> None:
 async def test_the_gauge_names_who_holds_the_loop_and_for_how_long() -> None:
     gauge, meter = Gauge(), Meter("job")
     seen: list[Meter | None] = []
+    looked, go = asyncio.Event(), asyncio.Event()
 
     async def look() -> None:
         seen.append(gauge.current)
-        await asyncio.sleep(0)
+        looked.set()
+        await go.wait()
         seen.append(gauge.current)
 
     before = time.perf_counter()
     task = asyncio.create_task(metered(look(), meter, gauge))
-    await asyncio.sleep(0)
+    await looked.wait()
     seen.append(gauge.current)
+    go.set()
     await task
 
     assert seen == [meter, None, meter]
@@ -125,9 +130,11 @@ async def _raise(error: BaseException) -> None:
 
 async def test_cancellation_reaches_the_job_once() -> None:
     reached: list[str] = []
+    began = asyncio.Event()
 
     async def clean_up() -> None:
         try:
+            began.set()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             reached.append("cancelled")
@@ -136,7 +143,7 @@ async def test_cancellation_reaches_the_job_once() -> None:
             raise
 
     task = asyncio.create_task(measure(clean_up()))
-    await asyncio.sleep(0)
+    await began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -315,6 +319,52 @@ async def test_killing_idle_processes_fails_no_job(pool: Pool) -> None:
     runs = [submit(pool, "add", number) for number in range(10)]
 
     assert all(ran.ok for ran in await asyncio.gather(*runs))
+
+
+async def test_a_death_between_being_writable_and_the_write_leaves_nothing_watched() -> None:
+    """The loop went on calling the writer, of a closed socket then, thousands of times."""
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    async with Pool(1, MODULES) as pool:
+        [pid] = pool.pids
+        os.kill(pid, signal.SIGSTOP)
+        run = submit(pool, "echo", bytes(4 << 20))
+        process = run.process
+        assert process is not None
+        descriptor = process._sock.fileno()  # type: ignore[union-attr]
+        os.kill(pid, signal.SIGKILL)
+        while alive(pid):
+            time.sleep(0.001)  # noqa: ASYNC251  (the loop is not to hear of it first)
+
+        process._writable()
+
+        assert not asyncio.get_running_loop().remove_writer(descriptor)
+        assert (await run).ok  # in another process: this one had not read the whole of it
+    assert complaints == []
+
+
+async def test_a_death_before_the_rest_of_the_request_was_written_costs_the_job_nothing() -> None:
+    """It had read all that was there, so nothing was left unread: the job was failed."""
+    async with Pool(1, MODULES) as pool:
+        [pid] = pool.pids
+        run = submit(pool, "echo", bytes(4 << 20))
+        assert run.process is not None
+        sock = run.process._sock
+        while unread_bytes(sock):
+            time.sleep(0.001)  # noqa: ASYNC251  (the loop is not to write any more of it)
+
+        os.kill(pid, signal.SIGKILL)
+        while alive(pid):
+            time.sleep(0.001)  # noqa: ASYNC251
+
+        assert wire.loads((await run).result) == bytes(4 << 20)
+        assert pid not in pool.pids
+
+
+def unread_bytes(sock: Any) -> int:
+    """How much of what was written to a socket of a pair its other end has not read."""
+    (count,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+    return int(count)
 
 
 async def test_under_random_kills_all_jobs_settle_and_only_killed_ones_fail() -> None:

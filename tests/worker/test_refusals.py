@@ -85,26 +85,26 @@ async def test_outcomes_that_the_server_refuses_do_not_pile_up(
     # Claims went on while outcomes were refused: the whole queue ran, and nothing was recorded.
     monkeypatch.setattr(backoff, "RECONNECT", backoff.Backoff(base=0.01, factor=1.0, ceiling=0.01))
     registry = registry_of([fine])
-    refusing = True
+    refusing, refusals, most = True, 0, 0
     async with hosted(broker, client, registry, slots=10) as worker:
         exchange = worker.engine.store.exchange
-        refused = asyncio.Event()
 
         async def refuse(queue: str, report: Report, *rest: Any) -> Exchanged:
+            nonlocal refusals, most
             if not refusing or not report:
                 return await exchange(queue, report, *rest)
             answer = await exchange(queue, Report(), *rest)
-            if len(worker.engine.held()) >= 4 * 10 - CONVERSATIONS * 5:
-                refused.set()
+            most = max(most, len(worker.engine.held()))
+            refusals += most >= 4 * 10 - CONVERSATIONS * 5
             return answer._replace(untold=report, error=OutOfMemoryError("OOM"))
 
         monkeypatch.setattr(worker.engine.store, "exchange", refuse)
         run = await enqueue(client, registry, "fine", *[{}] * 500)
-        await asyncio.wait_for(refused.wait(), 20)
-        most = 0
-        for _ in range(50):
-            await asyncio.sleep(0.005)
-            most = max(most, len(worker.engine.held()))
+
+        async def refused_often() -> bool:
+            return refusals >= 20
+
+        await wait_until(refused_often, "20 refusals with as much untold as there may be")
         assert most <= 4 * 10
 
         refusing = False
@@ -122,11 +122,14 @@ async def test_jobs_whose_leases_ended_before_the_answer_was_read_run_once(
         late: list[str] = []
         read = asyncio.Event()
 
+        async def leases_ended() -> bool:
+            return not await client.exists(*map(keys.in_progress, late))
+
         async def read_late(*args: Any) -> Exchanged:
             answer = await exchange(*args)
             if answer.claim and answer.claim.jobs and not late:
                 late.extend(one.id for one in answer.claim.jobs)
-                await asyncio.sleep(0.5)
+                await wait_until(leases_ended, "the end of their leases")
                 read.set()
             return answer
 

@@ -16,10 +16,12 @@ async def test_a_task_that_loses_a_cancellation_ends_with_the_next_one(
     # A worker that had been told to stop lived on, with nothing to do.
     monkeypatch.setattr(service, "CANCEL_AGAIN_SECONDS", 0.01)
     lost = 0
+    began = asyncio.Event()
 
     async def loses_two() -> None:
         nonlocal lost
         while True:
+            began.set()
             try:
                 await asyncio.sleep(1000)
             except asyncio.CancelledError:
@@ -28,7 +30,7 @@ async def test_a_task_that_loses_a_cancellation_ends_with_the_next_one(
                     raise
 
     tasks = [asyncio.create_task(loses_two()), asyncio.create_task(asyncio.sleep(1000))]
-    await asyncio.sleep(0)
+    await began.wait()
 
     await end_all(tasks)
 

@@ -17,6 +17,7 @@ from tests.worker.hosting import SHORT_LEASE_MS, enqueue, hosted, outcomes, regi
 from twolane import job, keys
 from twolane.broker import connect_blocking
 from twolane.embedded import Embedded
+from twolane.messages import CALL_BYTES
 from twolane.store import CLAIM, RENEW, ClaimedJob
 from worker.attempt import Attempt
 from worker.heartbeat import identify
@@ -212,7 +213,7 @@ class Rival:
         while not self._ended.wait(0.01):
             reply: Any = self._client.eval(
                 self._claim.text, 2, keys.IO_QUEUE, keys.ABORTS,
-                f"rival:{self.claims}", 60_000, 100, 1,
+                f"rival:{self.claims}", 60_000, 100, 1, CALL_BYTES,
             )  # fmt: skip
             self.taken += reply[2::5]
             self.claims += 1

@@ -38,7 +38,7 @@ async def on_startup(ctx: dict[str, Any]) -> None:
 
     Nothing is opened yet: most workers never query, and need no database.
     """
-    import twolane.jobs.measurements  # noqa: F401
+    import twolane.jobs.measurements  # noqa: F401  (loading it is the purpose)
 
 
 async def on_shutdown(ctx: dict[str, Any]) -> None:

@@ -22,6 +22,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateTable
 
+from twolane import password_file
+
 ENVIRONMENT: Final = "TWOLANE_DATABASE_URL"
 PASSWORD_FILE: Final = "TWOLANE_DATABASE_PASSWORD_FILE"
 ROWS: Final = 10_000
@@ -121,13 +123,7 @@ def _with_password(url: URL) -> URL:
     file = os.environ.get(PASSWORD_FILE)
     if not file or url.password or url.get_backend_name() == "sqlite":
         return url
-    try:
-        password = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatabaseError(
-            f"{PASSWORD_FILE}: cannot read {file}: {type(error).__name__}"
-        ) from None
-    return url.set(password=password)
+    return url.set(password=password_file.read(PASSWORD_FILE, file, DatabaseError))
 
 
 def shown(url: URL) -> str:
@@ -176,7 +172,7 @@ async def _fill(engine: AsyncEngine) -> None:
             await connection.execute(text("BEGIN IMMEDIATE"))
             try:
                 await connection.run_sync(_make)
-            except BaseException:
+            except BaseException:  # a cancellation too gives the lock back
                 await connection.execute(text("ROLLBACK"))
                 raise
             await connection.execute(text("COMMIT"))
@@ -208,7 +204,7 @@ async def add_up(engine: AsyncEngine, rows: int) -> dict[str, str | int]:
         async with engine.connect() as connection:
             answer = await connection.execute(select(func.count(), func.sum(first.c.value)))
             count, total = answer.one()
-    except Exception as error:
+    except Exception as error:  # a driver's own come unwrapped where it was connecting
         raise _failed(engine.url, error) from None
     if count < rows:
         raise NotEnoughRows(

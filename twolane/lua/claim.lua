@@ -2,8 +2,10 @@
 --
 -- KEYS  1 queue (sorted set)   2 arq's aborts (sorted set)
 -- ARGV  1 fence of this claim   2 lease, ms   3 how many at the most   4 how many workers share the queue
--- Returns {now in ms, next due time in ms or -1 (now, where jobs were left to the others), then for each job: id, payload (nil where it
--- expired), try (1 for the first), the time it was due in ms, '1' where its abort was asked for}.
+--       5 how many bytes of payloads at the most; one payload may take more
+-- Returns {now in ms, next due time in ms or -1 (now, where jobs were left), then for each job: id,
+-- payload (nil where it expired), try (1 for the first), the time it was due in ms, '1' where its abort
+-- was asked for}.
 -- Atomic: no two claims take the same job; a claimed job is due again when its lease ends, unless
 -- it is renewed.
 -- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
@@ -11,14 +13,14 @@ redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local lease_end = now + ARGV[2]
-local want, left_to_others = tonumber(ARGV[3]), false
+local want, left = tonumber(ARGV[3]), false
 local workers = tonumber(ARGV[4])
 if workers > 1 then
   -- What is due is shared out: the first to ask does not take what others have free slots for.
   local due = redis.call('ZCOUNT', KEYS[1], '-inf', now)
   local share = math.ceil(due / workers)
   if share < want then
-    want, left_to_others = share, share < due
+    want, left = share, share < due
   end
 end
 local ids, scores, skipped = {}, {}, 0
@@ -27,6 +29,7 @@ local ids, scores, skipped = {}, {}, 0
 while #ids < want and skipped < 1000 do
   local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', skipped, want - #ids)
   if #due == 0 then break end
+  local was_all = #due < 2 * (want - #ids)  -- there is nothing else that is due
   local leases, places = {}, {}
   for i = 1, #due, 2 do
     leases[#leases + 1] = 'arq:in-progress:' .. due[i]
@@ -46,6 +49,7 @@ while #ids < want and skipped < 1000 do
   end
   -- What was taken leaves the due part before it is read again.
   if #places > 0 then redis.call('ZADD', KEYS[1], unpack(places)) end
+  if was_all then break end
 end
 local out, taken = {now, -1}, #ids
 if taken > 0 then
@@ -56,9 +60,29 @@ if taken > 0 then
     read[taken + i] = 'arq:retry:' .. ids[i]
   end
   local found = redis.call('MGET', unpack(read))
+  local all, bytes, most = taken, 0, tonumber(ARGV[5])
+  for i = 1, all do
+    if found[i] then bytes = bytes + #found[i] end
+    if bytes > most and i > 1 then
+      taken = i - 1
+      break
+    end
+  end
+  if taken < all then
+    -- A reply that is too long comes too late: the rest goes back to where it was.
+    local leases, places = {}, {}
+    for i = taken + 1, all do
+      leases[#leases + 1] = 'arq:in-progress:' .. ids[i]
+      places[#places + 1] = scores[i]
+      places[#places + 1] = ids[i]
+    end
+    redis.call('DEL', unpack(leases))
+    redis.call('ZADD', KEYS[1], unpack(places))
+    want, left = taken, true
+  end
   for i = 1, taken do
-    local try = (tonumber(found[taken + i] or 0) or 0) + 1
-    tries[i * 2 - 1] = read[taken + i]
+    local try = (tonumber(found[all + i] or 0) or 0) + 1
+    tries[i * 2 - 1] = read[all + i]
     tries[i * 2] = try
     local at = i * 5 - 2
     out[at] = ids[i]
@@ -69,7 +93,7 @@ if taken > 0 then
   end
   set_many(tries, 88400000)
 end
-if taken == want and left_to_others then
+if taken == want and left then
   out[2] = now
 elseif taken < tonumber(ARGV[3]) then
   local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

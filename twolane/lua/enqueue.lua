@@ -19,14 +19,19 @@ local answer, run, order, call = {now}, ARGV[1], ARGV[4], ARGV[6]
 if call ~= '' and redis.call('HGET', KEYS[3], 'call') == call then
   return {tonumber(redis.call('HGET', KEYS[3], 'created_ms'))}
 end
+local about = {}  -- what the run is told, in one command
+local function note(field, value)
+  about[#about + 1] = field
+  about[#about + 1] = value
+end
 if order == 'open' or order == 'both' then
   if redis.call('HSETNX', KEYS[3], 'created_ms', now) == 0 then return {-1} end
-  redis.call('HSET', KEYS[3], 'kind', ARGV[5])
+  note('kind', ARGV[5])
   redis.call('ZADD', KEYS[4], now, run)
   -- The list forgets what has expired itself.
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[2] * 1000)
 end
-if call ~= '' then redis.call('HSET', KEYS[3], 'call', call) end
+if call ~= '' then note('call', call) end
 local known = {}
 for i = 7, #ARGV, 4 do
   known[#known + 1] = 'arq:job:' .. ARGV[i]
@@ -56,13 +61,18 @@ if #payloads > 0 then redis.call('MSET', unpack(payloads)) end
 if accepted > 0 then
   redis.call('ZADD', KEYS[1], unpack(places))
   redis.call('HINCRBY', KEYS[2], 'enqueued', accepted)
-  if run ~= '' then redis.call('HINCRBY', KEYS[3], 'total', accepted) end
+  -- The first ones need no sum.
+  if order == 'both' then note('total', accepted)
+  elseif run ~= '' then redis.call('HINCRBY', KEYS[3], 'total', accepted) end
   redis.call('PUBLISH', ARGV[3], 'work')
 end
 if run ~= '' then
   -- A run that is gone (it expired, it was deleted) is not made again by its end.
-  if order == 'seal' and redis.call('HEXISTS', KEYS[3], 'created_ms') == 0 then redis.call('DEL', KEYS[3])
-  elseif order == 'seal' or order == 'both' then redis.call('HSET', KEYS[3], 'sealed', '1') end
+  if order == 'seal' and redis.call('HEXISTS', KEYS[3], 'created_ms') == 0 then
+    redis.call('DEL', KEYS[3])
+    about = {}
+  elseif order == 'seal' or order == 'both' then note('sealed', '1') end
+  if #about > 0 then redis.call('HSET', KEYS[3], unpack(about)) end
   redis.call('EXPIRE', KEYS[3], ARGV[2])
 end
 return answer

@@ -3,7 +3,8 @@
 -- KEYS  1 queue (sorted set)
 -- ARGV  1 lease, ms   then for each job: id, fence
 -- Returns the ids that the caller no longer holds.
--- Atomic: the lease and the job's place in the queue move together.
+-- Atomic: the lease and the job's place in the queue move together. What is held has a place: one that
+-- was deleted under a running job is made again, so that the job outlives its worker.
 -- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
 redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
@@ -14,7 +15,7 @@ for i = 2, #ARGV, 2 do
   local key = 'arq:in-progress:' .. id
   if redis.call('GET', key) == ARGV[i + 1] then
     redis.call('PEXPIRE', key, ARGV[1])
-    redis.call('ZADD', KEYS[1], 'XX', lease_end, id)
+    redis.call('ZADD', KEYS[1], lease_end, id)
   else
     lost[#lost + 1] = id
   end

@@ -9,23 +9,7 @@
 redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local fenced, count = {}, 0
-for i = 2, #ARGV, 3 do
-  local id = ARGV[i]
-  local held = 'arq:in-progress:' .. id
-  if redis.call('GET', held) == ARGV[i + 1] then
-    local due = now + ARGV[i + 2]
-    if redis.call('ZSCORE', KEYS[3], id) then due = now end
-    redis.call('DEL', held)
-    redis.call('ZADD', KEYS[1], due, id)
-    count = count + 1
-  else
-    fenced[#fenced + 1] = id
-  end
-end
-if count > 0 then
-  redis.call('HINCRBY', KEYS[2], 'retried', count)
-  redis.call('PUBLISH', ARGV[1], 'work')
-end
-if #fenced > 0 then redis.call('HINCRBY', KEYS[2], 'fenced', #fenced) end
-return fenced
+return give_back('retried', function(id, delay)
+  if redis.call('ZSCORE', KEYS[3], id) then return now end
+  return now + delay
+end)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+import arq.jobs
 import arq.utils
 import arq.worker
 
@@ -56,6 +57,25 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.told: asyncio.Future[bool] | None = None
 
+    def read(self, payload: bytes, deserializer: Callable[[bytes], dict[str, Any]] | None) -> int:
+        """Fill in what is to run; returns which try its producer wants it to be, 0 for any.
+
+        Raises:
+            arq.jobs.SerializationError: the payload is not a job's.
+        """
+        name, args, kwargs, wanted_try, enqueued_ms = arq.jobs.deserialize_job_raw(
+            payload, deserializer=deserializer
+        )
+        # A name may have no hash, and a time may be a text: no one job may end the worker.
+        if not (
+            isinstance(name, str)
+            and isinstance(enqueued_ms, int | float)
+            and isinstance(wanted_try, int | None)
+        ):
+            raise arq.jobs.SerializationError("unable to deserialize job: its fields are not arq's")
+        self.name, self.args, self.kwargs, self.enqueued_ms = name, args, kwargs, enqueued_ms
+        return wanted_try or 0
+
     def ended(
         self, then: Callable[[Attempt, asyncio.Task[None]], None]
     ) -> Callable[[asyncio.Task[None]], None]:
@@ -99,7 +119,7 @@ async def outcome_of(
                 result = await attempt.function.coroutine(ctx, *attempt.args, **attempt.kwargs)
             # Within the try: a result's repr may raise, and is then what the job failed with.
             shown = "" if result is None or not (tells and worker.log_results) else _cut(result)
-        except (Exception, asyncio.CancelledError) as error:
+        except (Exception, asyncio.CancelledError) as error:  # arq's choice of what may have one
             extra = getattr(error, "extra", None)
             if callable(extra):
                 extra = extra()
@@ -109,8 +129,8 @@ async def outcome_of(
             if worker.job_tasks.get(attempt.id) is attempt.task:
                 del worker.job_tasks[attempt.id]
     except (KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:
+        raise  # Ctrl-C, where the application handles signals itself; a task that is destroyed
+    except BaseException as error:  # whatever a job raises, it costs no other job its worker
         finished_ms = arq.utils.timestamp_ms()
         return _failed(worker, attempt, error, start_ms, finished_ms, extra)
     finished_ms = arq.utils.timestamp_ms()

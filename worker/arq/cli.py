@@ -6,20 +6,24 @@ import asyncio
 import logging.config
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import click
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
 from twolane.commandline import option
-from twolane.errors import BrokerUnreachable, UsageError
+from twolane.errors import BrokerError, BrokerRefused, BrokerUnreachable, UsageError
 from twolane.quantities import Duration
 from worker.acknowledger import BROKER_AWAY
 
 if TYPE_CHECKING:
     from worker.arq import Worker
+
+log = logging.getLogger("arq.worker")
 
 
 @click.command("arq", context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,21 +95,37 @@ def _check(settings: Any) -> int:
     try:
         return arq.worker.check_health(settings)
     except BROKER_AWAY as error:
-        logging.getLogger("arq.worker").warning(
-            "Health check failed: no server answers (%s)", type(error).__name__
-        )
+        log.warning("Health check failed: no server answers (%s)", type(error).__name__)
         return 1
 
 
 def _run(worker: Worker) -> None:
+    failure: Exception
     try:
         worker.run()
     except BROKER_AWAY as error:
-        if "redis" in worker.ctx:  # connected: this is what the application's own code raised
-            raise
-        raise BrokerUnreachable(
-            f"no server answers as the application's redis_settings say ({type(error).__name__})"
-        ) from error
+        failure = error
+    else:
+        return
+    if "redis" not in worker.ctx:  # not connected
+        raise _no_server(failure)
+    # What the application's own code raised, its database's error, say. The command would take it
+    # for one of standard output.
+    traceback.print_exception(failure)
+    click.get_current_context().exit(1)
+
+
+def _no_server(failure: Exception) -> BrokerError:
+    said = failure.__cause__ if isinstance(failure.__cause__, RedisError) else failure
+    if isinstance(said, AuthenticationError):
+        return BrokerRefused("the server refuses the user or the password in redis_settings")
+    if isinstance(said, ResponseError):
+        # A server that does not know AUTH quotes its arguments.
+        text = str(said).partition(" with args beginning with")[0]
+        return BrokerRefused(f"the server refuses what redis_settings ask for ({text})")
+    return BrokerUnreachable(
+        f"no server answers as the application's redis_settings say ({type(failure).__name__})"
+    )
 
 
 def _imported(path: str) -> Any:
@@ -125,6 +145,9 @@ def _imported(path: str) -> Any:
 def _log_ours_as_arqs() -> None:
     """What is said of leases and outages goes where the application sends arq's log."""
     theirs, ours = logging.getLogger("arq"), logging.getLogger("twolane")
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("twolane."):  # an application's settings turn off what they do not name
+            logging.getLogger(name).disabled = False
     if not ours.handlers:
         ours.handlers[:] = theirs.handlers
         ours.setLevel(theirs.level)
@@ -150,15 +173,24 @@ async def _run_anew(directory: Path, make: Callable[[], Any]) -> None:
         if signum != Signals.SIGUSR1:
             stopped.set()
 
+    def ended(running: asyncio.Task[None]) -> None:
+        if not running.cancelled() and (error := running.exception()) is not None:
+            log.error("the worker ended; it starts again with the next change", exc_info=error)
+
+    def start() -> asyncio.Task[None]:
+        started = asyncio.create_task(worker.async_run())
+        started.add_done_callback(ended)
+        return started
+
     worker = make()
     worker.on_stop = on_stop
-    running = asyncio.create_task(worker.async_run())
+    running = start()
     try:
         async for _ in awatch(directory, stop_event=stopped):
             print("\nfiles changed, reloading arq worker...")
             worker.handle_sig(Signals.SIGUSR1)
             await worker.close()
-            running = asyncio.create_task(worker.async_run())
+            running = start()
     finally:
         await worker.close()
         running.cancel()

@@ -33,8 +33,9 @@ import arq.worker
 
 from twolane import keys
 from twolane.fleet import Heartbeat
-from twolane.store import RENEW, ClaimedJob, Store
+from twolane.store import MAX_CLAIM, RENEW, ClaimedJob, Store
 from worker.acknowledger import BROKER_AWAY
+from worker.arq import instrumented
 from worker.arq.attempt import Attempt, outcome_of
 from worker.arq.client import PoliteChannel, blocking_client
 from worker.arq.listener import Listener, listening
@@ -83,6 +84,7 @@ class Worker(arq.worker.Worker):
         self.name = f"arq-{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"
         self._attempts: dict[str, Attempt] = {}  # what occupies a slot
         self._held: dict[str, Attempt] = {}  # what is leased: claimed, and not told to be over
+        self._hooks = 0  # attempts that are over, but for their after_job_end
         self._claims = 0
         self._claiming: asyncio.Task[Any] | None = None
         self._store: Store | None = None
@@ -135,7 +137,7 @@ class Worker(arq.worker.Worker):
             self.handle_sig(signal.SIGUSR1)
         if not self._pool:
             return
-        await asyncio.gather(*self.tasks.values())
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         try:
             async with asyncio.timeout(FAREWELL_SECONDS):
                 if self._claiming is not None:
@@ -156,6 +158,10 @@ class Worker(arq.worker.Worker):
             await self.on_shutdown(self.ctx)
         await self.pool.aclose(close_connection_pool=True)
         self._pool = None
+
+    def _free_slots(self) -> int:
+        # As in arq, what a job does at its very end is part of it.
+        return self.max_jobs - len(self._attempts) - self._hooks
 
     def _jobs_started(self) -> int:
         # A task that waits for its result to be recorded is counted as complete already.
@@ -185,7 +191,7 @@ class Worker(arq.worker.Worker):
 
     async def _poll_iteration(self) -> None:
         """Claim and start what is due and fits, look for aborts, keep health and cron going."""
-        count = min(self.queue_read_limit, self.max_jobs - len(self._attempts))
+        count = min(self.queue_read_limit, MAX_CLAIM, self._free_slots())
         # What the server does not take must not pile up.
         count = min(count, 4 * self.max_jobs - len(self._held))
         if self.burst and self.max_burst_jobs >= 0:
@@ -204,6 +210,7 @@ class Worker(arq.worker.Worker):
         assert self._store is not None
         self._claims += 1
         fence = f"{self.name}:{self._claims}"
+        asked_at = monotonic()
         # A claim whose answer nobody takes would keep its jobs waiting for the end of their leases.
         self._claiming = self.loop.create_task(
             self._store.claim(self.queue_name, fence, count, self.lease_ms)
@@ -213,8 +220,12 @@ class Worker(arq.worker.Worker):
         except asyncio.CancelledError:
             self._claiming.add_done_callback(self._give_back)
             raise
-        for one in claim.jobs:
-            self._start(one)
+        if monotonic() > asked_at + self.lease_ms / 1000:
+            # A job held up the loop for longer than the lease: others may run these by now.
+            self._release(claim.jobs)
+        else:
+            for one in claim.jobs:
+                self._start(one)
         self._more = len(claim.jobs) == count
         if claim.jobs:
             self._pause_s, self._has_written = 0.0, True
@@ -226,10 +237,12 @@ class Worker(arq.worker.Worker):
             self._next_due_s = max(0.0, (claim.next_due_ms - claim.now_ms + 2) / 1000)
 
     def _give_back(self, claiming: asyncio.Task[Any]) -> None:
-        if claiming.cancelled() or claiming.exception() is not None or self._settler is None:
-            return
-        for one in claiming.result().jobs:
-            self._settler.tell(Ending(one.id, one.fence, "release", b"", one.due_ms))
+        if not claiming.cancelled() and claiming.exception() is None and self._settler is not None:
+            self._release(claiming.result().jobs)
+
+    def _release(self, jobs: Sequence[ClaimedJob]) -> None:
+        for one in jobs:
+            self._tell(Ending(one.id, one.fence, "release", b"", one.due_ms))
 
     def _open(self) -> None:
         """Make what works on the pool; the pool may be there from the beginning, or from `main`."""
@@ -239,7 +252,7 @@ class Worker(arq.worker.Worker):
         self._settler = Settler(self.pool, self.queue_name, self._told)
 
     async def _wait_for_work(self) -> None:
-        is_free = len(self._attempts) < self.max_jobs
+        is_free = self._free_slots() > 0
         if self._more and is_free:
             await asyncio.sleep(0)  # the jobs' first steps come before the next claim
             return
@@ -273,7 +286,7 @@ class Worker(arq.worker.Worker):
                 await self._settler.wait_told()
             if await self.pool.zcard(self.queue_name):
                 return False
-        await asyncio.gather(*self.tasks.values())
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         if self._settler is not None:
             await self._settler.wait_told()
         return True
@@ -313,7 +326,7 @@ class Worker(arq.worker.Worker):
         """
         self._open()
         for job_id in map(keys.id_of, job_ids):
-            if len(self._attempts) >= self.max_jobs:
+            if self._free_slots() < 1:
                 return
             self._claims += 1
             fence = f"{self.name}:{self._claims}".encode()
@@ -349,7 +362,7 @@ class Worker(arq.worker.Worker):
             self._start_watch()
         self._attempts[attempt.id] = attempt
         self.job_counter += 1
-        task = attempt.task = self.loop.create_task(self._run(attempt))
+        task = attempt.task = self.loop.create_task(self.run_job(attempt.id, attempt.due_ms))
         self.tasks[attempt.id] = task
         task.add_done_callback(attempt.ended(self._ended))
 
@@ -359,9 +372,7 @@ class Worker(arq.worker.Worker):
             log.warning("job %s expired", attempt.id)
             return arq.worker.JobExecutionFailed("job expired")
         try:
-            attempt.name, attempt.args, attempt.kwargs, wanted_try, attempt.enqueued_ms = (
-                arq.jobs.deserialize_job_raw(claimed.payload, deserializer=self.job_deserializer)
-            )
+            wanted_try = attempt.read(claimed.payload, self.job_deserializer)
         except arq.jobs.SerializationError as error:
             log.exception("deserializing job %s failed", attempt.id)
             return error
@@ -406,6 +417,10 @@ class Worker(arq.worker.Worker):
             return await self.pool.zscore(keys.ABORTS, attempt.id) is not None
         return False
 
+    async def run_claimed(self, job_id: str) -> None:
+        """Run a job that was claimed. ``run_job``, and what is wrapped around it, ends up here."""
+        await self._run(self._attempts[job_id])
+
     async def _run(self, attempt: Attempt) -> None:
         may_be_aborted = self.allow_abort_jobs and attempt.due_ms == ABORTED_PLACE
         if may_be_aborted and await self._abort_follows(attempt):
@@ -437,7 +452,7 @@ class Worker(arq.worker.Worker):
                 await self.on_job_end(ctx)
             except asyncio.CancelledError:
                 cancelled = True
-            except Exception:
+            except Exception:  # whatever the application's code raises
                 log.exception("on_job_end of %s failed", attempt.ref)
         told = self.loop.create_future() if self.after_job_end and not cancelled else None
         attempt.told = told
@@ -458,17 +473,28 @@ class Worker(arq.worker.Worker):
                 Ending(attempt.id, attempt.fence, "retry", attempt.try_, due, attempt.hold_ms)
             )
         self._free(attempt)
-        if told is not None and self.after_job_end:
-            try:
-                main = self.main_task
-                is_ending = main is not None and (main.done() or main.cancelling() > 0)
-                await asyncio.wait([told], timeout=FAREWELL_SECONDS if is_ending else None)
-                if told.done() and told.result():
-                    await self.after_job_end(ctx)
-            except asyncio.CancelledError:
-                return
-            except Exception:
-                log.exception("after_job_end of %s failed", attempt.ref)
+        if told is not None:
+            await self._tell_after(attempt, ctx, told)
+
+    async def _tell_after(
+        self, attempt: Attempt, ctx: dict[Any, Any], told: asyncio.Future[bool]
+    ) -> None:
+        """Call the application's ``after_job_end`` once the outcome is recorded, if it is."""
+        assert self.after_job_end is not None
+        self._hooks += 1
+        try:
+            main = self.main_task
+            is_ending = main is not None and (main.done() or main.cancelling() > 0)
+            await asyncio.wait([told], timeout=FAREWELL_SECONDS if is_ending else None)
+            if told.done() and told.result():
+                await self.after_job_end(ctx)
+        except asyncio.CancelledError:
+            return
+        except Exception:  # whatever the application's code raises
+            log.exception("after_job_end of %s failed", attempt.ref)
+        finally:
+            self._hooks -= 1
+            self._work.set()
 
     def _serialize(
         self,
@@ -587,9 +613,7 @@ Worker.__signature__ = _signature()
 
 def create_worker(settings_cls: arq.typing.WorkerSettingsType, **options: Any) -> Worker:
     """A worker of an application's settings: the class's own attributes, as in arq."""
-    known = Worker.__signature__.parameters
-    own = settings_cls if isinstance(settings_cls, dict) else vars(settings_cls)
-    return Worker(**{name: one for name, one in own.items() if name in known} | options)
+    return instrumented.create_worker(Worker, settings_cls, options)
 
 
 def run_worker(settings_cls: arq.typing.WorkerSettingsType, **options: Any) -> Worker:

@@ -31,7 +31,7 @@ class Supervisor:
     def __init__(self, lab: Lab, lane: str, *options: str) -> None:
         self._lab = lab
         self._start = (lane, *options)
-        self._task = asyncio.create_task(self._run())
+        self._task = lab.go(self._run())
         self.worker: Worker | None = None
         self.starts = 0
 

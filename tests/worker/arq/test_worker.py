@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import arq
 import arq.worker
 import pytest
-import redis
 import redis.asyncio as aio
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.jobs import Job
 from redis.asyncio import Redis
-from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError as BrokerGone
 
 from tests.conftest import wait_until
+from tests.worker.arq.conftest import POLL, Make, answer, enqueued, settings_of
 from twolane import address, keys
 from worker.arq import Worker, create_worker
-from worker.arq.client import blocking_client
-
-POLL = 0.01
-Make = Callable[..., Worker]
-
-
-@pytest.fixture
-async def pool(broker: str) -> AsyncIterator[ArqRedis]:
-    made = await arq.create_pool(RedisSettings(unix_socket_path=address.parse(broker).path))
-    yield made
-    await made.aclose()
-
-
-@pytest.fixture
-async def make(broker: str) -> AsyncIterator[Make]:
-    """Make workers that poll fast, and are closed."""
-    made: list[Worker] = []
-
-    def make(*functions: Any, **options: Any) -> Worker:
-        settings = RedisSettings(unix_socket_path=address.parse(broker).path)
-        defaults = {"redis_settings": settings, "handle_signals": False, "poll_delay": POLL}
-        made.append(Worker(functions, **defaults | options))
-        return made[-1]
-
-    yield make
-    for worker in made:
-        await worker.close()
-
-
-async def enqueued(pool: ArqRedis, function: str, *args: Any, **options: Any) -> Job:
-    made = await pool.enqueue_job(function, *args, **options)
-    assert made is not None
-    return made
-
-
-async def answer(ctx: dict[str, Any]) -> int:
-    return 42
 
 
 async def wait_long(ctx: dict[str, Any]) -> None:
@@ -100,6 +61,64 @@ async def test_settings_are_read_as_arq_reads_them_and_may_name_a_lease() -> Non
 async def test_a_lease_that_is_too_short_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lease is 0\.1; it must be half a second or more"):
         Worker([answer], lease=0.1, handle_signals=False)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated close")  # arq's own
+async def test_what_instruments_arq_s_worker_instruments_ours(
+    broker: str, pool: ArqRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Error trackers wrap these two: Sentry's does, wherever it finds arq installed."""
+    seen: list[str] = []
+    run_job, make_worker = arq.worker.Worker.run_job, arq.worker.create_worker
+
+    async def traced_run_job(self: arq.worker.Worker, job_id: str, score: int) -> None:
+        seen.append(f"{job_id} begins, due {score > 0}")
+        await run_job(self, job_id, score)
+        seen.append(f"{job_id} ends")
+
+    def traced_worker(settings: Any, **options: Any) -> arq.worker.Worker:
+        settings.functions = [
+            arq.func(one, name=f"traced-{one.__name__}") for one in settings.functions
+        ]
+        return make_worker(settings, **options)
+
+    monkeypatch.setattr(arq.worker.Worker, "run_job", traced_run_job)
+    monkeypatch.setattr(arq.worker, "create_worker", traced_worker)
+
+    class Settings:
+        functions = (answer,)
+        redis_settings = settings_of(broker)
+        handle_signals = False
+
+    for job_id, create in (("ours", create_worker), ("theirs", arq.worker.create_worker)):
+        await enqueued(pool, "traced-answer", _job_id=job_id)
+        Settings.functions = (answer,)
+        worker = create(Settings, burst=True)
+        assert isinstance(worker, Worker) is (job_id == "ours")
+
+        await worker.async_run()
+
+        assert await Job(job_id, pool).result(poll_delay=POLL) == 42
+        assert seen == [f"{job_id} begins, due True", f"{job_id} ends"]
+        seen.clear()
+        await worker.close()
+
+
+@pytest.mark.parametrize("names", [("create_worker",), ("Worker", "create_worker")])
+async def test_ours_may_stand_in_the_place_of_arq_s(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    class Settings:
+        functions = (answer,)
+        handle_signals = False
+
+    for name in names:
+        monkeypatch.setattr(
+            arq.worker, name, {"Worker": Worker, "create_worker": create_worker}[name]
+        )
+
+    assert type(arq.worker.create_worker(Settings)) is Worker
+    assert type(create_worker(Settings)) is Worker
 
 
 # -- Hooks that fail --
@@ -157,6 +176,50 @@ async def test_a_result_to_be_kept_for_less_than_a_millisecond_is_not_kept(
     await make(answer, burst=True, keep_result=0.0001).async_run()
 
     assert await client.exists(keys.result(made.job_id), keys.IO_QUEUE) == 0
+
+
+@pytest.mark.parametrize("hook", ["on_job_end", "after_job_end"])
+async def test_no_more_hooks_run_at_once_than_there_are_slots(
+    pool: ArqRedis, make: Make, hook: str
+) -> None:
+    """An application has as many connections to its database, say, as its worker has slots."""
+    running = most = 0
+
+    async def slow(ctx: dict[str, Any]) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(10):
+            await pool.ping()
+        running -= 1
+
+    for _ in range(10):
+        await enqueued(pool, "answer")
+
+    await make(answer, burst=True, max_jobs=2, **{hook: slow}).async_run()
+
+    assert most == 2
+
+
+async def test_a_worker_of_very_many_slots_fills_them_all(pool: ArqRedis, make: Make) -> None:
+    """One claim is for a thousand jobs at the most; the others waited for the next poll."""
+    jobs, all_began = asyncio.Semaphore(1_100), asyncio.Event()
+
+    async def together(ctx: dict[str, Any]) -> None:
+        await jobs.acquire()
+        if jobs.locked():
+            all_began.set()
+        await all_began.wait()
+
+    for _ in range(1_100):
+        await enqueued(pool, "together")
+    function = arq.func(together, name="together")
+    worker = make(function, burst=True, max_jobs=2_000, poll_delay=3600)
+
+    async with asyncio.timeout(30):
+        await worker.async_run()
+
+    assert worker.jobs_complete == 1_100
 
 
 # -- Leases --
@@ -298,54 +361,3 @@ async def test_a_cron_job_that_could_not_be_enqueued_is_enqueued_later(
 
     assert await pool.zcard(keys.IO_QUEUE) == 1
     assert worker.cron_jobs[0].next_run == datetime(2026, 1, 2, 1, 0, 0, 123_456, tzinfo=UTC)
-
-
-# -- The blocking client for the renewal thread --
-
-
-@pytest.mark.parametrize(
-    ("url", "made"),
-    [
-        ("redis://user:word@somewhere:6380/3", redis.Connection),
-        ("rediss://user:word@somewhere:6380/3", redis.SSLConnection),
-        ("unix:///a/socket?db=3", redis.UnixDomainSocketConnection),
-    ],
-)
-async def test_a_blocking_client_is_made_as_the_application_s(
-    url: str, made: type[redis.Connection]
-) -> None:
-    theirs = aio.Redis.from_url(url, retry_on_timeout=True)
-
-    ours = blocking_client(theirs, 2.0)
-
-    assert ours is not None
-    given = ours.connection_pool.connection_kwargs
-    assert ours.connection_pool.connection_class is made
-    assert given["db"] == 3
-    assert given["socket_timeout"] == 2.0
-    if made is not redis.UnixDomainSocketConnection:
-        assert (given["host"], given["port"], given["password"]) == ("somewhere", 6380, "word")
-    ours.connection_pool.make_connection()  # its arguments are ones that it takes
-    await theirs.aclose()
-
-
-async def test_a_blocking_client_asks_the_same_sentinels() -> None:
-    sentinel: Any = Sentinel([("one", 26379), ("two", 26380)], password="word", db=2)
-    theirs = sentinel.master_for("mymaster", redis_class=ArqRedis)
-
-    ours = blocking_client(theirs, 2.0)
-
-    assert ours is not None
-    pool: Any = ours.connection_pool
-    asked = [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
-    assert [(one["host"], one["port"]) for one in asked] == [("one", 26379), ("two", 26380)]
-    assert (pool.service_name, pool.connection_kwargs["db"]) == ("mymaster", 2)
-    assert pool.connection_kwargs["password"] == "word"
-    await theirs.aclose()
-
-
-async def test_there_is_no_blocking_client_for_connections_of_an_unknown_class() -> None:
-    class Own(aio.Connection):
-        pass
-
-    assert blocking_client(aio.Redis(connection_pool=aio.ConnectionPool(Own)), 2.0) is None
