@@ -1,17 +1,15 @@
-"""Where the workers of a sweep come from: this machine, a compose file, or a person."""
+"""Where the workers of a sweep come from: this machine, or a person."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from time import monotonic
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import psutil
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from producer.load_meter import OURSELVES
 from producer.local import LocalFleet
@@ -20,22 +18,29 @@ from producer.submit import Call
 from producer.sweep import Measure, Point, Window, lane_beats, measure_now
 from twolane.broker import connect
 from twolane.embedded import Embedded
-from twolane.errors import TwolaneError, WaitTimeout
+from twolane.errors import BrokerUnreachable
 from twolane.keys import Lane
 
 POLL_SECONDS: Final = 0.2
-COMPOSE_SECONDS: Final = 120.0
 
 
 @contextlib.asynccontextmanager
 async def private_broker() -> AsyncIterator[tuple[Embedded, Redis]]:
-    """A Valkey of our own, and a client of it."""
+    """A Valkey of our own, and a client of it.
+
+    Raises:
+        BrokerUnreachable: it was lost on the way.
+    """
     server = Embedded.private()
     await asyncio.to_thread(server.start)
     try:
         client = connect(server.url)
         try:
             yield server, client
+        except RedisError as error:
+            raise BrokerUnreachable(
+                f"the private Valkey of this command was lost on the way ({error}); run it again"
+            ) from None
         finally:
             await client.aclose()
     finally:
@@ -75,66 +80,6 @@ class Local:
             return point
 
         return of
-
-
-class Compose:
-    """The services of a compose file: ``docker compose up --scale``, measured from inside."""
-
-    def __init__(self, lane: Lane, job: Sequence[str], options: Sequence[str] = ()) -> None:
-        self._lane = lane
-        self._job = job
-        self._options = options
-
-    def measure(self, window: Window) -> Measure:
-        async def of(count: int, round_: int) -> Point:
-            scale = f"{self._lane}-worker={count}"
-            await self._compose("up", "--detach", "--wait", "--no-recreate", "--scale", scale)
-            await self._settled(count)
-            found = await self._producer(
-                "scale", "--as-is", f"--lane={self._lane}", f"--window={window.seconds:f}",
-                f"--warm-up={window.warm_up_seconds:f}", "--json", *self._job,
-            )  # fmt: skip
-            point = msgspec.convert(found["points"][0], Point)
-            point.round_ = round_
-            return point
-
-        return of
-
-    async def _settled(self, count: int) -> None:
-        """Wait until the heartbeats are those of so many workers."""
-        until = monotonic() + COMPOSE_SECONDS
-        while True:
-            found = await self._producer("status", "--json")
-            ready = [one for one in found["workers"] if one["lane"] == self._lane]
-            if len(ready) == count and not any(one.get("draining") for one in ready):
-                return
-            if monotonic() > until:
-                raise WaitTimeout(
-                    f"{len(ready)} {self._lane} workers after {COMPOSE_SECONDS:.0f} s, not {count}"
-                )
-
-    async def _producer(self, *words: str) -> Any:
-        text = await self._compose("run", "--rm", "--no-TTY", "--no-deps", "producer", *words)
-        return json.loads(text)
-
-    async def _compose(self, *words: str) -> str:
-        command = ["docker", "compose", *self._options, "--ansi", "never", *words]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise TwolaneError(
-                "there is no docker command; scripts/compose-check says more"
-            ) from None
-        out, said = await process.communicate()
-        if process.returncode:
-            last = " / ".join(said.decode(errors="replace").strip().splitlines()[-3:])
-            raise TwolaneError(
-                f"`{' '.join(command)}` ended with exit code {process.returncode}: {last}"
-            )
-        return out.decode()
 
 
 class Manual:

@@ -14,6 +14,7 @@ from producer.models.usage import of_own, of_trees
 from twolane.cores import usable_cores
 
 OURSELVES: Final = "producer"
+WORKERS: Final = "workers"
 
 
 class Busy(msgspec.Struct):
@@ -21,7 +22,8 @@ class Busy(msgspec.Struct):
     this process may use ``usable_cores``.
 
     ``broker`` is Valkey's own account of its CPU time; it runs commands in one thread, so 1 is all
-    that it has for them. ``others`` are the processes that were named.
+    that it has for them. ``others`` are the processes that were named. ``is_whole`` says that they
+    and the broker are all that took part, on this machine.
     """
 
     seconds: float
@@ -30,6 +32,7 @@ class Busy(msgspec.Struct):
     machine: float
     broker: float
     others: dict[str, float]
+    is_whole: bool = False
 
 
 class _Look(NamedTuple):
@@ -64,6 +67,7 @@ class LoadMeter:
             others={
                 name: (spent - before.others[name]) / seconds for name, spent in now.others.items()
             },
+            is_whole=WORKERS in now.others,
         )
 
     async def _look(self) -> _Look:

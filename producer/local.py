@@ -95,7 +95,7 @@ async def target(
     Raises:
         TwolaneError: it did not start.
     """
-    arguments = ["twolane", "target", "--port=0", f"--latency={latency_seconds:f}"]
+    arguments = ["twolane", "target", "--port=0", "--with-parent", f"--latency={latency_seconds:f}"]
     if p99_seconds is not None:
         arguments.append(f"--p99={p99_seconds:f}")
     child = Child("target", await start(arguments, pipe=True))

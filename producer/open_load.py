@@ -126,15 +126,20 @@ async def apply(
     meter = LoadMeter(client, processes)
     await meter.begin()
     sender = _Sender(client, call, run.name)
-    began_ms = await sender.send(list(schedule(load, draw)), on_progress)
-    busy = await meter.end()
-    await runs.seal(client, run.name)
     unfinished = 0
     try:
+        began_ms = await sender.send(list(schedule(load, draw)), on_progress)
+        busy = await meter.end()
+        await runs.seal(client, run.name)
         await follow(client, run.name, timeout=DRAIN_SECONDS)
     except WaitTimeout:
         unfinished = (await runs.get(client, run.name)).waiting
         await cancel_run(client, run.name)
+    except asyncio.CancelledError:
+        # The workers may be somebody's: what was sent is not left to them.
+        await runs.seal(client, run.name)
+        await cancel_run(client, run.name)
+        raise
     outcomes: list[Outcome] = []
     async for found in runs.read_all(client, run.name):
         outcomes += [one for one in found if not one.cancelled]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from producer.load_meter import OURSELVES, Busy
+from producer.load_meter import OURSELVES, WORKERS, Busy
 from producer.sweep import Point
 from producer.usl import Fit, Verdict, fit
 from twolane.keys import Lane
@@ -120,9 +120,9 @@ def _shares(point: Point, lane: Lane) -> dict[str, float]:
         shares["the web service, which has one process"] = busy.others["target"]
     if OURSELVES in busy.others:
         shares["the producer, which has one process"] = busy.others[OURSELVES]
-    if lane == "io" and "workers" in busy.others:
+    if lane == "io" and WORKERS in busy.others:
         shares["the workers' event loops, each in one thread"] = (
-            busy.others["workers"] / point.workers
+            busy.others[WORKERS] / point.workers
         )
     return shares
 
@@ -131,13 +131,15 @@ MACHINE: Final = "this machine's CPU"
 
 
 def _machine(busy: Busy) -> float:
+    if not busy.is_whole:
+        return busy.machine / busy.cores
     ours = busy.broker + sum(busy.others.values())
     return max(busy.machine / busy.cores, ours / busy.usable_cores)
 
 
 def _foreign(busy: Busy) -> float:
-    """Cores that none of those that are watched used; 0 where the workers are elsewhere."""
-    if "workers" not in busy.others:
+    """Cores that none of those that are watched used; 0 where not all of them are."""
+    if not busy.is_whole:
         return 0.0
     return max(0.0, busy.machine - busy.broker - sum(busy.others.values()))
 
@@ -261,9 +263,10 @@ def _doubts(points: Sequence[Point]) -> list[str]:
     said = []
     starved = sorted({point.workers for point in points if not point.lowest_backlog})
     if starved:
-        counts = ", ".join(map(str, starved))
+        which = ", ".join(map(str, starved))
+        noun = "worker" if starved == [1] else "workers"
         said.append(
-            f"The backlog was empty at a look with {counts} workers: "
+            f"The backlog was empty at a look with {which} {noun}: "
             "they may have had nothing to do, so their throughput is a lower bound."
         )
     foreign = mean(_foreign(point.busy) for point in points)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from time import monotonic
 from types import MappingProxyType
 from typing import Final
@@ -21,7 +23,7 @@ from redis.asyncio import Redis
 from producer.cancel import cancel_run
 from producer.comparison import Quantiles
 from producer.feeding import Feeder
-from producer.load_meter import Busy, LoadMeter
+from producer.load_meter import WORKERS, Busy, LoadMeter
 from producer.submit import Call
 from twolane import fleet, runs
 from twolane.errors import JobsFailed, TwolaneError, WaitTimeout
@@ -38,7 +40,8 @@ class Point(msgspec.Struct):
     """One measurement: ``workers`` with ``slots`` together, in round ``round_``.
 
     ``throughput`` is jobs that ended in the window over its seconds. ``busy_slots`` is the mean
-    number of slots with a job, by the workers' heartbeats. ``lowest_backlog`` is the fewest jobs
+    number of slots with a job, by the workers' heartbeats; so are the cores of workers that cannot
+    be watched from here. ``lowest_backlog`` is the fewest jobs
     that waited at any look; at 0 the workers may have idled for want of work. ``per_second`` has
     the jobs that ended in each second of the window.
     """
@@ -74,8 +77,13 @@ async def sweep(
     rounds: int,
     draw: random.Random,
     on_progress: Callable[[int, int, str], None] = lambda done, of, what: None,
+    on_point: Callable[[Point], None] = lambda point: None,
 ) -> list[Point]:
-    """Measure each count once a round, each round in an order of its own."""
+    """Measure each count once a round, each round in an order of its own.
+
+    ``on_point`` has each measurement at once, for who wants to keep those of a sweep that is cut
+    off.
+    """
     points: list[Point] = []
     whole = rounds * len(counts)
     for round_ in range(rounds):
@@ -84,6 +92,7 @@ async def sweep(
         for count in order:
             on_progress(len(points), whole, f"round {round_ + 1}: {count} workers")
             points.append(await measure(count, round_))
+            on_point(points[-1])
     on_progress(whole, whole, "")
     return points
 
@@ -115,9 +124,10 @@ async def measure_now(
             feeder.mark()
             await meter.begin()
             begin_ms = await _server_ms(client)
-            busy_slots = await _watched(client, call.job.lane, window, feeder)
+            busy_slots, cores = await _watched(client, call.job.lane, window, feeder)
             end_ms = await _server_ms(client)
             busy = await meter.end()
+            busy.others.setdefault(WORKERS, cores)
             lowest = feeder.lowest or 0
     finally:
         await _drained(client, run.name)
@@ -153,22 +163,24 @@ async def _first(client: Redis, name: str) -> None:
         raise WaitTimeout(f"no job ended within {FIRST_SECONDS:.0f} s; is one that long?")
 
 
-async def _watched(client: Redis, lane: Lane, window: Window, feeder: Feeder) -> float:
-    """Wait for the window to pass; the mean number of busy slots in it."""
+async def _watched(
+    client: Redis, lane: Lane, window: Window, feeder: Feeder
+) -> tuple[float, float]:
+    """Wait for the window to pass; the mean numbers of busy slots and of busy cores in it, as the
+    workers tell them.
+    """
     until = monotonic() + window.seconds
-    seen: dict[tuple[str, int], int] = {}
+    seen: dict[str, dict[int, Heartbeat]] = defaultdict(dict)
     while (left := until - monotonic()) > 0:
         await asyncio.sleep(min(BEAT_SECONDS, left))
         feeder.check()
         for beat in await lane_beats(client, lane):
             # A heartbeat is looked at several times before the next one comes.
-            seen[beat.worker, beat.at_ms] = beat.busy
-    workers = {worker for worker, _ in seen}
-    means = []
-    for worker in workers:
-        busy = [count for (name, _), count in seen.items() if name == worker]
-        means.append(sum(busy) / len(busy))
-    return sum(means)
+            seen[beat.worker][beat.at_ms] = beat
+    return (
+        sum(fmean(beat.busy for beat in beats.values()) for beats in seen.values()),
+        sum(fmean(beat.cpu_share for beat in beats.values()) for beats in seen.values()),
+    )
 
 
 async def _drained(client: Redis, name: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import random
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -132,8 +134,20 @@ def url_of(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def serve(target: Target, bound: socket.socket, ready: Callable[[str], None]) -> None:
+def _follow_parent(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event) -> None:
+    while os.read(0, 1024):
+        pass
+    with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
+        loop.call_soon_threadsafe(stopping.set)
+
+
+async def serve(
+    target: Target, bound: socket.socket, ready: Callable[[str], None], with_parent: bool = False
+) -> None:
     """Answer on ``bound`` until SIGINT or SIGTERM; ``ready`` gets the URL once it accepts.
+
+    ``with_parent`` is for a service that another process started with a pipe as standard input: it
+    ends when that process does, however it ends.
 
     The signal ends it at once: requests that still wait get no answer.
 
@@ -144,6 +158,8 @@ async def serve(target: Target, bound: socket.socket, ready: Callable[[str], Non
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    if with_parent:
+        threading.Thread(target=_follow_parent, args=(loop, stopping), daemon=True).start()
     # The low-level server: one handler for any path needs no router. For the shutdown's timeout, 0
     # would mean to wait for ever.
     runner = web.ServerRunner(web.Server(target.answer), shutdown_timeout=0.01)

@@ -13,6 +13,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 
 from producer.cancel import cancel_jobs
+from producer.environment import broker_of
 from tests.e2e.conftest import ROOT, Start, notes, registry, start, wait_noted
 from tests.worker.hosting import enqueue, outcomes
 from twolane import acl, dead, fleet, keys, queues, runs, wire
@@ -143,6 +144,15 @@ async def test_a_dashboard_sees_the_fleet_the_queues_and_the_runs(
     assert await dead.count(board) == 0
 
 
+async def test_a_producer_sees_which_server_it_measures_and_how_busy_that_is(
+    log_in: Connect,
+) -> None:
+    producer = log_in("producer")
+
+    assert "used_cpu_user" in await producer.info("cpu")
+    assert await broker_of(producer) != "Redis ?"
+
+
 # -- What each cannot --
 
 ADMINISTRATION = (
@@ -163,6 +173,8 @@ async def test_no_role_administers_the_server_or_lists_its_keys(log_in: Connect,
 
     allowed = []
     for command in ADMINISTRATION:
+        if (role, command) == ("producer", ("INFO",)):
+            continue
         try:
             await client.execute_command(*command)
         except Exception as error:

@@ -25,9 +25,11 @@ _TALK: Final = "+@connection +@transaction +time"
 
 RULES: Final[dict[Role, str]] = {
     # Enqueues, follows, cancels, and retries or drops dead letters. It reads leases and heartbeats,
-    # and cannot write them: no job is taken from a worker, no worker is made up.
+    # and cannot write them: no job is taken from a worker, no worker is made up. The
+    # laboratory says which server it measured, and how busy that was.
     "producer": (
         f"-@all +@read +@write {_TALK} {_NEVER} +eval +evalsha +publish "
+        "+info "
         "~arq:queue* ~arq:job:* ~arq:result:* ~arq:retry:* ~arq:abort "
         "~twolane:runs ~twolane:run:* ~twolane:dead ~twolane:dead:* ~twolane:counters:* "
         "~twolane:none %R~arq:in-progress:* %R~twolane:worker:* %R~twolane:workers "

@@ -10,7 +10,7 @@ import click
 
 from producer.cli.output import Progress, check_place, output_options
 from producer.cli.workload import JobCommand, latency_option
-from twolane.commandline import jobs_option, option, print_json, say
+from twolane.commandline import counted, jobs_option, option, print_json, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +124,7 @@ def _work(
 
 def _plan(works: Sequence[Any], models: Sequence[str], rounds: int) -> str:
     what = " and ".join(f"{one.count:,} × {one.job}" for one in works)
-    return f"measuring {what} in {len(models)} ways, {rounds} rounds …"
+    return f"measuring {what} in {len(models)} ways, {counted(rounds, 'round')} …"
 
 
 def _finish(
@@ -171,7 +171,7 @@ def _show(compared: list[Compared], seen: list[str]) -> None:
 
     out = tables.console()
     for one in compared:
-        title = f"{one.count:,} × {one.job} ({one.lane} lane), {one.rounds} rounds"
+        title = f"{one.count:,} × {one.job} ({one.lane} lane), {counted(one.rounds, 'round')}"
         out.print(plain(title), style="bold")
         columns = (
             "way", "at once", "wall", "jobs/s", "speed-up", "95 % interval", "cores",

@@ -21,7 +21,7 @@ from producer.cli.workload import (
 from twolane.commandline import broker_option, jobs_option, option, print_json, say
 from twolane.errors import UsageError
 from twolane.keys import Lane
-from twolane.quantities import DURATION, Duration
+from twolane.quantities import DURATION, Duration, Number
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -41,7 +41,7 @@ COLUMNS: Final = (
 
 @click.command(cls=JobCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("words", nargs=-1, metavar="[JOB [KEY=VALUE]...]")
-@option("--rate", type=click.FloatRange(0, 1_000_000, min_open=True), required=True,
+@option("--rate", type=Number(0, 1_000_000, min_open=True), required=True,
         help="Jobs a second.")  # fmt: skip
 @option("--for", "seconds", type=Duration(least=1), default="60s", metavar="TIME", help="How long.")
 @option("--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson",

@@ -10,10 +10,18 @@ import click
 
 from producer.cli.output import Progress, check_place, output_options
 from producer.cli.workload import JobCommand, Wanted, from_words, latency_option, refuse
-from twolane.commandline import broker_option, jobs_option, option, print_json, say
-from twolane.errors import UsageError
+from twolane.commandline import (
+    broker_option,
+    counted,
+    jobs_option,
+    option,
+    print_json,
+    say,
+)
+from twolane.errors import TwolaneError, UsageError
 from twolane.keys import Lane
 from twolane.quantities import Duration
+from twolane.registry import SHIPPED_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from producer.cli.workload import Source
-    from producer.sweep import Point, Window
+    from producer.sweep import Measure, Point, Window
 
 COLUMNS: Final = (
     "round", "workers", "slots", "jobs_per_second", "jobs", "failed", "wait_p50_seconds",
@@ -29,6 +37,8 @@ COLUMNS: Final = (
     "run_p99_seconds", "busy_slots", "machine_cores", "broker_cores", "target_cores",
     "worker_cores", "lowest_backlog",
 )  # fmt: skip
+
+MOST_WORKERS: Final = 1024
 
 
 class Counts(click.ParamType):  # type: ignore[type-arg]
@@ -45,11 +55,12 @@ class Counts(click.ParamType):  # type: ignore[type-arg]
         for part in str(value).split(","):
             low, dash, high = part.strip().partition("-")
             try:
-                found |= set(range(int(low), int(high if dash else low) + 1))
+                least, most = int(low), int(high if dash else low)
             except ValueError:
                 self.fail(f"{value!r} are no worker counts; write 1,2,4 or 1-4,6,8", param, ctx)
-        if not found or min(found) < 1 or max(found) > 1024:
-            self.fail(f"{value!r}: worker counts are from 1 to 1024", param, ctx)
+            if not 1 <= least <= most <= MOST_WORKERS:
+                self.fail(f"{value!r}: worker counts are from 1 to {MOST_WORKERS}", param, ctx)
+            found |= set(range(least, most + 1))
         return tuple(sorted(found))
 
 
@@ -112,15 +123,15 @@ def scale(
         for name in ("concurrency", "processes", "latency"):
             refuse(name, "is for workers of our own; these are as they are")
     wanted = _wanted(words, lane)
-    source = Source(modules)
     looks = Window(window, warm_up)
     if rounds < 3 and not as_is:
         say(f"{rounds} of the 3 rounds that intervals need at the least; --rounds 3")
     outcome = _Outcome(as_json, as_csv, report)
+    if compose:
+        return _composed(wanted, lane, counts, rounds, looks, seed, project_name, modules, outcome)
+    source = Source(modules)
     if as_is or manual:
         return _theirs(source, wanted, counts, rounds, looks, seed, broker, as_is, outcome)
-    if compose:
-        return _composed(wanted, lane, counts, rounds, looks, seed, project_name, outcome)
     started = [f"--concurrency={concurrency}"], [f"--processes={processes}"]
     return _ours(source, wanted, lane, counts, rounds, looks, seed, started, latency, outcome)
 
@@ -133,6 +144,29 @@ class _Outcome:
         self.as_csv = as_csv
         self.report = report
         self.conditions: list[str] = []
+        self.cut: BaseException | None = None
+
+    async def swept(
+        self, measure: Measure, counts: Sequence[int], rounds: int, seed: int | None
+    ) -> list[Point]:
+        """The measurements of a sweep; where it is cut off, those that it had made by then."""
+        import asyncio
+
+        from redis.exceptions import RedisError
+
+        from producer.sweep import sweep
+
+        points: list[Point] = []
+        draw, progress = random.Random(seed), Progress()
+        try:
+            await sweep(measure, counts, rounds, draw, progress, points.append)
+        except (asyncio.CancelledError, RedisError, OSError, TwolaneError) as error:
+            progress(1, 1, "")
+            if not points:
+                raise
+            self.cut = error
+            self.conditions.append(f"cut off after {len(points)} of {rounds * len(counts)}")
+        return points
 
     def finish(
         self, points: list[Point], job: str, lane: Lane, machine: Any, is_sweep: bool = True
@@ -162,6 +196,8 @@ class _Outcome:
                 self.report,
                 page.page(points, found, job, lane, seen, self.conditions, machine, data),
             )
+        if self.cut is not None:
+            raise self.cut
         return 0
 
 
@@ -189,7 +225,6 @@ def _ours(
         from producer import environment
         from producer.crews import Local, private_broker
         from producer.models.usage import trees
-        from producer.sweep import sweep
 
         machine = environment.look()
         async with (
@@ -204,13 +239,11 @@ def _ours(
             outcome.conditions.append(f"workers on this machine with {said} each")
             if served:
                 outcome.conditions.append(f"a web service that takes {latency * 1000:g} ms")
-            say(_plan(call.job.name, mine, counts, rounds, said))
+            say(_plan(call.job.name, mine, counts, rounds, f"{said} each"))
             common = ["--log-level=error", *(f"--jobs={name}" for name in source.modules)]
             others = {"target": trees([served.pid])} if served else {}
             crew = Local(server, client, mine, [*options, *common], others)
-            points = await sweep(
-                crew.measure(call, window), counts, rounds, random.Random(seed), Progress()
-            )
+            points = await outcome.swept(crew.measure(call, window), counts, rounds, seed)
         return outcome.finish(points, call.job.name, mine, machine)
 
     return run(main)
@@ -230,7 +263,7 @@ def _theirs(
     async def work(client: Redis) -> int:
         from producer import environment
         from producer.crews import Manual
-        from producer.sweep import measure_now, sweep
+        from producer.sweep import measure_now
 
         machine = environment.look()
         machine.broker = await environment.broker_of(client)
@@ -240,9 +273,7 @@ def _theirs(
         else:
             outcome.conditions.append("workers started and stopped by hand")
             crew = Manual(client, call.job.lane, say)
-            points = await sweep(
-                crew.measure(call, window), counts, rounds, random.Random(seed), Progress()
-            )
+            points = await outcome.swept(crew.measure(call, window), counts, rounds, seed)
         return outcome.finish(points, call.job.name, call.job.lane, machine, not as_is)
 
     return with_broker(broker, work)
@@ -250,7 +281,7 @@ def _theirs(
 
 def _composed(
     wanted: Wanted | None, lane: Lane | None, counts: Sequence[int], rounds: int, window: Window,
-    seed: int | None, project: str | None, outcome: _Outcome,
+    seed: int | None, project: str | None, modules: Sequence[str], outcome: _Outcome,
 ) -> int:  # fmt: skip
     """The compose file's workers; the job is checked in there, where its module is."""
     from producer.cli.session import run
@@ -262,24 +293,25 @@ def _composed(
 
     async def main() -> int:
         from producer import environment
-        from producer.crews import Compose
-        from producer.sweep import sweep
+        from producer.composed import Compose
 
-        machine = environment.look()
-        words = [job.job, *(f"{key}={value}" for key, value in job.arguments.items())]
+        words = [f"--jobs={one}" for one in modules if one != SHIPPED_JOBS]
+        words += [job.job, *(f"{key}={value}" for key, value in job.arguments.items())]
         crew = Compose(lane, words, [f"--project-name={project}"] if project else [])
-        outcome.conditions.append(f"docker compose up --scale {lane}-worker=N")
-        machine.broker = "Valkey of the compose file"
-        say(_plan(job.job, lane, counts, rounds, "the compose file's settings"))
-        points = await sweep(crew.measure(window), counts, rounds, random.Random(seed), Progress())
-        return outcome.finish(points, job.job, lane, machine)
+        async with crew:
+            say(_plan(job.job, lane, counts, rounds, str(crew.found)))
+            points = await outcome.swept(crew.measure(window), counts, rounds, seed)
+            assert crew.found is not None
+            say(f"putting {crew.found.name} back to {crew.found.containers} …")
+        outcome.conditions += [str(crew.found), "measured by a producer container beside them"]
+        return outcome.finish(points, job.job, lane, crew.machine or environment.look())
 
     return run(main)
 
 
 def _plan(job: str, lane: str, counts: Sequence[int], rounds: int, each: str) -> str:
     those = ", ".join(map(str, counts))
-    return f"measuring {job} with {those} {lane} workers ({each} each), {rounds} rounds …"
+    return f"measuring {job} with {those} {lane} workers ({each}), {counted(rounds, 'round')} …"
 
 
 def _cells(one: Point) -> list[Any]:
@@ -301,7 +333,10 @@ def _show(
 
     out = tables.console()
     rounds = 1 + max(point.round_ for point in points)
-    out.print(plain(f"{job} ({lane} lane), {rounds} rounds; {'; '.join(conditions)}"), style="bold")
+    out.print(
+        plain(f"{job} ({lane} lane), {counted(rounds, 'round')}; {'; '.join(conditions)}"),
+        style="bold",
+    )
     found = scaling.lines(points)
     others = [name for name in ("target", "workers") if name in found[0].others]
     columns = (

@@ -19,7 +19,7 @@ from twolane.commandline import (
 )
 from twolane.errors import TwolaneError, UsageError
 from twolane.keys import Lane
-from twolane.quantities import DURATION, Duration
+from twolane.quantities import DURATION, Duration, Number
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -38,13 +38,13 @@ COLUMNS: Final = (
 
 @click.command(cls=JobCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("words", nargs=-1, metavar="[JOB [KEY=VALUE]...]")
-@option("--rate", type=click.FloatRange(0, 1_000_000, min_open=True), required=True,
+@option("--rate", type=Number(0, 1_000_000, min_open=True), required=True,
         help="Jobs that arrive a second.")  # fmt: skip
 @option("--slo", type=DURATION, required=True, metavar="TIME",
         help="How long a job may wait for its start.")  # fmt: skip
-@option("--quantile", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.95,
+@option("--quantile", type=Number(0, 1, min_open=True, max_open=True), default=0.95,
         help="The share of the jobs for which that must hold.")  # fmt: skip
-@option("--utilisation", type=click.FloatRange(0, 1, min_open=True), default=0.8,
+@option("--utilisation", type=Number(0, 1, min_open=True), default=0.8,
         help="The most of its time that a slot is to be busy on average.")  # fmt: skip
 @option("--lane", type=click.Choice(["io", "cpu"]), default=None, help="Default: the job's.")
 @option("--job", "job_text", default=None, metavar="JOB [KEY=VALUE]...", help="The job.")
@@ -54,7 +54,7 @@ COLUMNS: Final = (
         help="Take the run times from this run of --broker instead of measuring.")  # fmt: skip
 @option("--mean-run", type=Duration(least=1e-6), default=None, metavar="TIME",
         help="The mean run time, instead of measuring.")  # fmt: skip
-@option("--scv", type=click.FloatRange(0), default=1.0,
+@option("--scv", type=Number(0), default=1.0,
         help="With --mean-run: variance over mean²; 1: exponential, 0: constant.")  # fmt: skip
 @option("--measure", "seconds", type=Duration(least=1), default="5s", metavar="TIME",
         help="How long to measure the run times.")  # fmt: skip

@@ -8,7 +8,7 @@ import ipaddress
 import click
 
 from twolane.commandline import option, say
-from twolane.quantities import DURATION, SIZE
+from twolane.quantities import DURATION, SIZE, Number
 
 
 def _is_loopback(host: str) -> bool:
@@ -32,7 +32,7 @@ def _is_loopback(host: str) -> bool:
 @option(
     "--error-rate",
     default=0.0,
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Share of requests that are answered with 500.",
 )
 @option(
@@ -43,6 +43,7 @@ def _is_loopback(host: str) -> bool:
 )
 @option("--body-size", default="1kB", type=SIZE, help="Bytes of an answer.")
 @option("--seed", default=None, type=int, help="Draw the same latencies and errors again.")
+@click.option("--with-parent", is_flag=True, hidden=True)
 def target(
     host: str,
     port: int,
@@ -52,6 +53,7 @@ def target(
     body_size: int,
     seed: int | None,
     capacity: int | None,
+    with_parent: bool,
 ) -> None:
     """A web service of chosen latency to fetch from.
 
@@ -83,7 +85,11 @@ def target(
         loop_factory = None
     try:
         with service.listen(host, port) as bound, asyncio.Runner(loop_factory=loop_factory) as run:
-            run.run(service.serve(made, bound, lambda url: click.echo(f"listening on {url}")))
+            run.run(
+                service.serve(
+                    made, bound, lambda url: click.echo(f"listening on {url}"), with_parent
+                )
+            )
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host} port {port}: {error.strerror or error}; "

@@ -142,7 +142,7 @@ class Source:
             return name
         try:
             found = load_jobs((*self.modules, module))
-        except Exception as error:
+        except Exception as error:  # the module of the user's may raise anything on import
             raise UnknownJob(f"unknown job {name!r}, and no module {module!r}: {error}") from None
         self.registry = found
         return last

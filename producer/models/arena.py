@@ -23,7 +23,7 @@ def main() -> None:
         from producer.models.ways import measure
 
         measured = measure(order)
-    except Exception as error:
+    except Exception as error:  # a module of the user's may raise anything when it is loaded
         measured = Measurement(error=described(error))
     # Before the answer: whoever waits for that looks for them next, and this process is gone.
     sys.stdout.flush()

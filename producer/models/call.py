@@ -68,7 +68,7 @@ class Call:
                 self.runner.run(_awaited(self.call()))
             else:
                 self.call()
-        except Exception as error:
+        except Exception as error:  # whatever the job raises is what is counted
             return described(error)
         return ""
 

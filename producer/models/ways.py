@@ -111,7 +111,7 @@ async def _settled(mine: Call) -> str:
             await mine.call()
         else:
             mine.call()
-    except Exception as error:
+    except Exception as error:  # whatever the job raises is what is counted
         return described(error)
     return ""
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import psutil
 
 from producer.collect import follow
+from producer.crews import private_broker
 from producer.local import LocalFleet
 from producer.models.usage import of_trees, trees
 from producer.models.work import Measurement, Work
 from producer.submit import Call, submit
-from twolane.broker import connect
-from twolane.embedded import Embedded
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -29,22 +27,16 @@ async def measure(work: Work, call: Call) -> Measurement:
 
     The CPU seconds are the worker's, the broker's and the producer's.
     """
-    server = Embedded.private()
-    await asyncio.to_thread(server.start)
-    try:
-        client = connect(server.url)
-        options = ["--log-level=error", *(f"--jobs={name}" for name in work.modules)]
-        try:
-            async with LocalFleet(server.url, options, grace_seconds=1) as fleet:
-                await fleet.start(work.lane, *_slots(work))
-                await fleet.wait_ready(client)
-                await _run(client, call, work.width("twolane workers"))
-                pids = [server.pid, *(one.process.pid for one in fleet.children)]
-                return await _measured(client, work, call, trees(pids))
-        finally:
-            await client.aclose()
-    finally:
-        await asyncio.to_thread(server.stop)
+    options = ["--log-level=error", *(f"--jobs={name}" for name in work.modules)]
+    async with (
+        private_broker() as (server, client),
+        LocalFleet(server.url, options, grace_seconds=1) as fleet,
+    ):
+        await fleet.start(work.lane, *_slots(work))
+        await fleet.wait_ready(client)
+        await _run(client, call, work.width("twolane workers"))
+        pids = [server.pid, *(one.process.pid for one in fleet.children)]
+        return await _measured(client, work, call, trees(pids))
 
 
 def _slots(work: Work) -> list[str]:

@@ -12,6 +12,7 @@ from producer.models.rounds import Compared, Way
 from producer.models.work import ONE
 from producer.report import charts
 from producer.report.page import Chart, Table, render
+from twolane.commandline import counted
 
 
 def page(compared: Sequence[Compared], seen: Sequence[str], machine: Environment, data: Any) -> str:
@@ -23,7 +24,7 @@ def page(compared: Sequence[Compared], seen: Sequence[str], machine: Environment
     rounds = compared[0].rounds
     lead = (
         "twolane compare: the same work in every way, each measured in a fresh process, "
-        f"{rounds} interleaved rounds."
+        f"{counted(rounds, 'interleaved round')}."
     )
     return render(title, lead, seen, parts, machine, data)
 

@@ -32,8 +32,8 @@ def page(
     data: Any,
 ) -> str:
     title = scaling.title(found, points, lane)
-    rounds = 1 + max(point.round_ for point in points)
-    lead = f"twolane scale: {job}, {rounds} rounds in shuffled order; {'; '.join(conditions)}."
+    rounds = counted(1 + max(point.round_ for point in points), "round")
+    lead = f"twolane scale: {job}, {rounds} in shuffled order; {'; '.join(conditions)}."
     by_count = scaling.lines(points)
     parts: list[Chart | Table] = [
         _curve(points, found, title),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from producer.cli.scale import Counts
+from producer.cli.scale import Counts, _Outcome
 from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
 from producer.submit import Caller, submit
-from tests.cli.conftest import SAMPLES, Run, run_command
+from producer.sweep import Point
+from tests.cli.conftest import ROOT, SAMPLES, Run, run_command
+from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, settle, succeeded
-from twolane.errors import BadArguments, UnknownJob, UsageError
+from twolane.errors import BadArguments, UnknownJob, UsageError, WaitTimeout
 from twolane.registry import Registry
 
 SHIPPED = ("twolane.jobs",)
@@ -90,6 +94,10 @@ def test_worker_counts(text: str, counts: tuple[int, ...]) -> None:
         (["compare", "--json", "--csv"], "give --json or --csv, not both"),
         (["scale"], "say which lane, or which job"),
         (["scale", "--lane", "cpu", "--workers", "0"], "worker counts are from 1 to 1024"),
+        (["scale", "--lane", "cpu", "--workers", "1-99999999999999"], "counts are from 1 to 1024"),
+        (["load", "--rate", "nan", "--lane", "io", "--workers", "1"], "'nan' is not a number"),
+        (["size", "--rate", "1", "--slo", "1s", "--lane", "io", "--mean-run", "1s", "--quantile",
+          "nan"], "'nan' is not a number"),
         (["scale", "--lane", "cpu", "--workers", "two"], "'two' are no worker counts"),
         (["scale", "--lane", "cpu", "--compose", "--manual"], "give one of --compose, --manual"),
         (["scale", "--lane", "cpu", "--broker", "redis://x"], "--broker goes with --manual"),
@@ -271,6 +279,37 @@ def test_a_sweep_for_real(tmp_path: Path) -> None:
     assert "recommended" in (tmp_path / "s.html").read_text()
 
 
+@pytest.mark.parametrize("cut", [asyncio.CancelledError(), WaitTimeout("no job ended")], ids=repr)
+async def test_a_sweep_that_is_cut_off_shows_what_it_measured(
+    cut: BaseException, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = _Outcome(as_json=False, as_csv=False, report=None)
+    made: list[int] = []
+
+    async def measure(count: int, round_: int) -> Point:
+        if len(made) == 2:
+            raise cut
+        made.append(count)
+        return point(count, 20.0 * count, round_)
+
+    points = await outcome.swept(measure, [1, 2, 3], 2, seed=1)
+    with pytest.raises(type(cut)):
+        outcome.finish(points, "count_primes", "cpu", MACHINE)
+
+    assert [one.workers for one in points] == made
+    shown = capsys.readouterr().out
+    assert "cut off after 2 of 6" in shown
+    assert "jobs/s: median of the rounds" in shown
+
+
+async def test_a_sweep_that_is_cut_off_at_once_shows_nothing() -> None:
+    async def measure(count: int, round_: int) -> Point:
+        raise WaitTimeout("no job ended")
+
+    with pytest.raises(WaitTimeout):
+        await _Outcome(as_json=False, as_csv=False, report=None).swept(measure, [1], 1, None)
+
+
 @pytest.mark.slow
 def test_a_load_for_real(tmp_path: Path) -> None:
     code, out, err = run_command(
@@ -304,3 +343,15 @@ async def test_the_workers_that_there_are_are_measured_as_they_are(
     assert loaded.code == 0, loaded.err
     (second,) = csv.DictReader(io.StringIO(loaded.out))
     assert int(second["sent"]) > 10
+
+
+def test_the_script_of_the_documents_names_its_blocks(tmp_path: Path) -> None:
+    script = str(ROOT / "scripts/laboratory")
+
+    done = subprocess.run(
+        [script, str(tmp_path), "nope"], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no block 'nope'" in done.stderr
+    assert "Blocks: compare one-core scale-cpu" in done.stderr

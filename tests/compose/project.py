@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -87,6 +88,10 @@ class Project:
     def containers(self, *services: str) -> list[str]:
         """The ids of the services' containers (all of them without any), stopped ones too."""
         return self.compose("ps", "--all", "--quiet", *services).out.split()
+
+    def services(self) -> Counter[str]:
+        """How many containers each service has, stopped ones too."""
+        return Counter(self.compose("ps", "--all", "--format", "{{.Service}}").out.split())
 
     def look(self, *containers: str) -> list[Any]:
         found: list[Any] = json.loads(self.docker("inspect", *containers).out)

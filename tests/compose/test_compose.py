@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
-from tests.compose.project import TARGET, WORKERS, Project, wait_for
+from tests.compose.project import ROOT, TARGET, WORKERS, Project, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(600)]
 
@@ -293,6 +297,60 @@ def test_stopping_workers_under_load_leaves_no_job_running(project: Project) -> 
     project.up()
     wait_over(project, "stopped")
     check_every_job_once(project, "stopped", jobs, before)
+
+
+# -- The laboratory --
+
+
+def measuring(project: Project, settings: dict[str, object], *words: str) -> subprocess.Popen[str]:
+    """``twolane scale --compose`` from this machine, with what the .env file says."""
+    variables = {name: str(value) for name, value in settings.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "twolane", "scale", "--compose", "--project-name", project.name,
+         "--lane", "io", *words],
+        cwd=ROOT, env={**os.environ, **variables}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def test_a_lane_is_scaled_and_measured_and_the_fleet_is_left_as_it_was_found(
+    project: Project, settings: dict[str, object]
+) -> None:
+    project.up("--no-recreate", "--scale", "cpu-worker=2")
+    before, others = project.services(), project.containers("cpu-worker", "valkey", "target")
+
+    words = ("--workers", "1,2", "--rounds", "1", "--window", "500ms", "--warm-up", "0", "--json")
+    process = measuring(project, settings, *words)
+    out, said = process.communicate(timeout=90)
+
+    assert process.returncode == 0, said
+    found = json.loads(out)
+    assert sorted((one["workers"], one["slots"]) for one in found["points"]) == [(1, 10), (2, 20)]
+    assert all(one["failed"] == 0 and one["throughput"] > 20 for one in found["points"])
+    assert all(one["busy"]["broker"] > 0 for one in found["points"])
+    assert all("workers" in one["busy"]["others"] for one in found["points"])
+    assert found["environment"]["broker"].startswith("Valkey ")
+    assert f"io-worker of compose project {project.name} (1 CPU, 256 MiB each)" in said
+    assert project.services() == before
+    assert project.containers("cpu-worker", "valkey", "target") == others, "not touched at all"
+    project.up("--no-recreate", "--scale", "cpu-worker=1")
+
+
+def test_ctrl_c_ends_the_measurement_in_its_container_and_scales_back(
+    project: Project, settings: dict[str, object]
+) -> None:
+    process = measuring(project, settings, "--workers", "1", "--window", "60s")
+    wait_for(lambda: any(one.get("busy") for one in project.workers("io")), "jobs that run", 60)
+
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == 130, said
+    named = project.docker("ps", "--all", "--format", "{{.Names}}").out.split()
+    assert [one for one in named if one.startswith(f"{project.name}-measures-")] == []
+    assert len(project.containers("io-worker")) == 1
+    assert project.valkey("ZCARD", "arq:queue") == "0"
+    assert project.leased() == []
 
 
 # -- Down --

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from itertools import pairwise
 from statistics import fmean, pstdev
@@ -17,8 +18,11 @@ from producer.local import LocalFleet
 from producer.open_load import Load, _Summary, apply, schedule
 from producer.sizing import Service
 from producer.submit import Caller
+from tests.conftest import wait_until
 from tests.producer.laboratory import loaded
 from tests.producer.making import START_MS, made
+from tests.producer.test_sweep import beat
+from twolane import queues, runs
 from twolane.registry import Registry
 
 BUSY = Busy(1.0, 4, 4, 0.1, 0.1, {})
@@ -137,6 +141,25 @@ def test_a_tight_goal_decides_over_the_reserve() -> None:
     said = " ".join(sizing.tell(one, service, "io"))
     assert "the wait decides" in said
     assert "With one worker less the slots would be" in said
+
+
+async def test_an_interrupted_load_leaves_no_job_to_the_workers(client: Redis) -> None:
+    await beat(client, "cpu-1")
+    call = CALLER.call("count_primes", {"low": 0, "high": 100})
+    task = asyncio.create_task(apply(client, call, Load(500, 60.0), random.Random(1), {}))
+
+    async def sent() -> bool:
+        return (await queues.look(client, "cpu")).waiting > 10
+
+    await wait_until(sent, "jobs that wait")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    depth = await queues.look(client, "cpu")
+    assert (depth.waiting, depth.later) == (0, 0)
+    (run,) = await runs.latest(client, 10)
+    assert run.sealed
 
 
 @pytest.mark.slow

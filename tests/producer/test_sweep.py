@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +17,17 @@ from redis.asyncio import Redis
 
 from producer import crews
 from producer import sweep as sweeping
-from producer.crews import Compose, Local, Manual, private_broker
+from producer.composed import Compose
+from producer.crews import Local, Manual, private_broker
 from producer.feeding import Feeder
+from producer.local import start
 from producer.submit import Caller
 from producer.sweep import Point, Window, measure_now, sweep
 from tests.conftest import wait_until
-from tests.producer.laboratory import point
+from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, settle, succeeded
 from twolane import fleet, keys, queues, runs
-from twolane.errors import JobsFailed, TwolaneError
+from twolane.errors import BrokerUnreachable, JobsFailed, TwolaneError, UsageError
 from twolane.fleet import Heartbeat
 from twolane.registry import Registry
 
@@ -152,6 +156,30 @@ async def test_real_workers_are_measured_and_gone_afterwards() -> None:
 
 
 @pytest.mark.slow
+async def test_a_private_broker_that_is_lost_on_the_way_is_one_error() -> None:
+    async def lose_it() -> None:
+        async with private_broker() as (server, client):
+            os.kill(server.pid, signal.SIGKILL)
+            while True:
+                await client.ping()
+
+    with pytest.raises(BrokerUnreachable, match="the private Valkey of this command was lost"):
+        await lose_it()
+
+
+@pytest.mark.slow
+async def test_the_target_ends_with_who_started_it_however_that_ends() -> None:
+    process = await start(["twolane", "target", "--port=0", "--with-parent"], pipe=True)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert b"listening" in await process.stdout.readline()
+
+    process.stdin.close()
+
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+@pytest.mark.slow
 async def test_jobs_that_all_fail_are_no_throughput() -> None:
     async with private_broker() as (server, client):
         options = ["--processes=1", "--log-level=error", "--jobs=tests.producer.model_jobs"]
@@ -165,8 +193,15 @@ FAKE_DOCKER = """#!/bin/sh
 # Keeps the count of the last `--scale io-worker=N`, and answers for the service producer.
 echo "$@" >>"$FAKE_LOG"
 case "$*" in
+*down*ps*) ;;
+*ps\\ --quiet*) echo one; echo two ;;
+*ps\\ --all*) echo one; echo two; echo valkey ;;
+inspect*) echo '[{"HostConfig": {"NanoCpus": 1500000000, "Memory": 268435456}, "Config":' \
+    '{"Labels": {"com.docker.compose.project": "x"}}}]' ;;
+*no_such_job*) echo "Error: unknown job 'no_such_job'" >&2; exit 2 ;;
+*slow_job*) sleep 60 ;;
 *io-worker=9*) echo "no such service" >&2; exit 17 ;;
-*io-worker=*) printf '%s' "${*##*io-worker=}" >"$FAKE_LOG.count" ;;
+*io-worker=*) echo "${*##*io-worker=}" | cut -d ' ' -f 1 >"$FAKE_LOG.count" ;;
 *status*)
     printf '{"workers": ['
     for number in $(seq "$(cat "$FAKE_LOG.count")"); do
@@ -184,36 +219,101 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list
     """A docker on PATH that notes what it is told."""
     program, log = tmp_path / "docker", tmp_path / "log"
     program.write_text(FAKE_DOCKER)
+    log.touch()
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    made = json.dumps({"points": [msgspec.to_builtins(point(3, 900.0))]})
+    made = json.dumps({
+        "points": [msgspec.to_builtins(point(3, 900.0))],
+        "environment": msgspec.to_builtins(MACHINE),
+    })  # fmt: skip
     (tmp_path / "log.points").write_text(made)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setenv("FAKE_LOG", str(log))
     return lambda: log.read_text().splitlines()
 
 
-async def test_compose_is_scaled_and_measured_from_inside(docker: Callable[[], list[str]]) -> None:
+async def test_compose_is_scaled_measured_from_inside_and_put_back(
+    docker: Callable[[], list[str]],
+) -> None:
     crew = Compose("io", ["fetch", "url=http://target:8080/"], ["--project-name=x"])
 
-    found = await crew.measure(Window(2, 1))(3, 2)
+    async with crew:
+        found = await crew.measure(Window(2, 1))(3, 2)
 
     assert (found.workers, found.throughput, found.round_) == (3, 900.0, 2)
-    up, status, measured = docker()
+    assert crew.machine == MACHINE
+    assert str(crew.found) == "io-worker of compose project x (1.5 CPUs, 256 MiB each)"
+    *_, up, status, measured, back = docker()
     assert up == (
-        "compose --project-name=x --ansi never up --detach --wait --no-recreate --scale io-worker=3"
+        "compose --project-name=x --ansi never up --detach --wait --no-recreate --no-deps "
+        "--scale io-worker=3 io-worker"
     )
-    assert status.endswith("run --rm --no-TTY --no-deps producer status --json")
+    assert status.endswith(" producer status --json")
+    assert " --rm --no-TTY --no-deps --name=x-measures-" in status
     assert " producer scale --as-is --lane=io " in measured
     assert measured.endswith("--json fetch url=http://target:8080/")
+    assert back.endswith("--scale io-worker=2 io-worker"), "as many as there were"
 
 
 async def test_a_compose_that_fails_is_quoted(docker: Callable[[], list[str]]) -> None:
     with pytest.raises(TwolaneError, match="ended with exit code 17: no such service"):
-        await Compose("io", ["fetch"]).measure(Window())(9, 0)
+        async with Compose("io", ["fetch"]) as crew:
+            await crew.measure(Window())(9, 0)
+
+    assert docker()[-1].endswith("--scale io-worker=2 io-worker")
+
+
+async def test_what_a_command_in_a_container_says_is_said_here(
+    docker: Callable[[], list[str]],
+) -> None:
+    with pytest.raises(UsageError, match=r"^unknown job 'no_such_job'$"):
+        async with Compose("io", ["no_such_job"]) as crew:
+            await crew.measure(Window())(3, 0)
+
+
+async def test_an_interrupted_measurement_ends_in_its_container_too(
+    docker: Callable[[], list[str]],
+) -> None:
+    async def measured() -> None:
+        async with Compose("io", ["slow_job"]) as crew:
+            await crew.measure(Window())(3, 0)
+
+    task = asyncio.create_task(measured())
+
+    async def measures() -> bool:
+        return any("slow_job" in line for line in docker())
+
+    await wait_until(measures, "a measurement")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    (name,) = [
+        word.partition("=")[2]
+        for line in docker()
+        if "slow_job" in line
+        for word in line.split()
+        if word.startswith("--name=")
+    ]
+    *_, killed, waited, removed, back = docker()
+    assert killed == f"kill --signal=INT {name}"
+    assert waited == f"wait {name}"
+    assert removed == f"rm --force {name}"
+    assert back.endswith("--scale io-worker=2 io-worker")
+
+
+async def test_a_compose_file_that_is_not_up_is_told_before_anything_is_started(
+    docker: Callable[[], list[str]],
+) -> None:
+    with pytest.raises(TwolaneError, match="first: docker compose up -d --build"):
+        async with Compose("io", ["fetch"], ["--project-name=down"]):
+            pass
+
+    assert not any("up --detach" in line for line in docker())
 
 
 async def test_without_docker_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
 
     with pytest.raises(TwolaneError, match="there is no docker command"):
-        await Compose("io", ["fetch"]).measure(Window())(1, 0)
+        async with Compose("io", ["fetch"]):
+            pass
