@@ -323,7 +323,9 @@ def test_the_list_has_each_fault_with_its_promise(chaos: SimpleNamespace) -> Non
     done = script("list", "--json")
 
     listed = {one["name"]: one for one in json.loads(done.stdout)}
-    assert list(listed) == list(chaos.catalog.ALL)
+    assert set(listed) == set(chaos.catalog.ALL)
+    areas = [one["area"] for one in listed.values()]
+    assert areas == sorted(areas, key=areas.index), "an area is there twice"
     assert all(one["promise"] for one in listed.values())
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 if TYPE_CHECKING:
     from chaoslab.lab import Lab
 
 Area = Literal["workers", "drop-in", "pool", "Valkey", "jobs", "fleet"]
-# The modules, in the order of the table.
+# The modules; the table has the areas in their order above.
 MODULES: Final = (
     "workers", "dropin", "pool", "server", "connections", "data", "jobs", "fleet",
 )  # fmt: skip
@@ -62,4 +62,6 @@ def load() -> dict[str, Fault]:
     """All faults, in the order of the table."""
     for module in MODULES:
         importlib.import_module(f"chaoslab.faults.{module}")
-    return ALL
+    # One module may have imported another one before its turn.
+    areas = get_args(Area)
+    return dict(sorted(ALL.items(), key=lambda one: areas.index(one[1].area)))

@@ -252,7 +252,9 @@ class Soak:
                 with contextlib.suppress(psutil.Error):
                     process = psutil.Process(one.pid)
                     name = f"{one.lane} worker {number + 1}"
-                    self._put(f"{name}: memory, MiB", process.memory_info().rss / 2**20)
+                    # Without the pages of files: the kernel takes them away when it likes.
+                    memory = process.memory_info()
+                    self._put(f"{name}: memory, MiB", (memory.rss - memory.shared) / 2**20)
                     self._put(f"{name}: descriptors", process.num_fds())
                     self._put(f"{name}: threads", process.num_threads())
             with contextlib.suppress(*AWAY, psutil.Error):
