@@ -211,7 +211,7 @@ def _go_on_from(earlier: Report, report: Report) -> None:
     """Take over what was measured, and how; the machine is described as it is now."""
     report.samples, report.seconds = earlier.samples, earlier.seconds
     report.began, report.rounds = earlier.began, max(earlier.rounds, report.rounds)
-    report.command = f"{earlier.command}`, cut off, then `{report.command} --go-on"
+    report.command = f"{earlier.command}`, then `{report.command} --go-on"
     known = {(one.workload, one.contestant) for one in report.setups}
     report.setups[:0] = [
         one for one in earlier.setups if (one.workload, one.contestant) not in known
