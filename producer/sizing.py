@@ -7,6 +7,7 @@ import msgspec
 from producer import queueing
 from producer.open_load import Loaded
 from producer.queueing import Size, Wait
+from twolane.commandline import counted
 from twolane.keys import Lane
 
 # Slots start a job some milliseconds after it comes: enqueuing, waking, claiming. A wait shorter
@@ -150,10 +151,16 @@ def tell_load(loaded: Loaded, found: Check) -> list[str]:
     utilisation = loaded.sent_rate * loaded.run_mean / max(1, loaded.slots)
     said = [
         f"Of {loaded.sent_rate:,.1f} jobs/s sent, {loaded.completed_rate:,.1f} a second were done; "
-        f"{loaded.slots} slots were {utilisation:.0%} busy by Little's law."
+        f"{_busy(loaded, utilisation)}."
     ]
     if loaded.unfinished or utilisation >= 1:
-        left = f", and {loaded.unfinished:,} jobs were left" if loaded.unfinished else ""
+        left = ""
+        if loaded.unfinished:
+            verb = "was" if loaded.unfinished == 1 else "were"
+            left = (
+                f", and {counted(loaded.unfinished, 'job')} {verb} left, "
+                "which the waits shown are without"
+            )
         said.append(f"That is more than these workers can do: the queue grew{left}.")
     elif found.predicted_p95 < OWN_SECONDS:
         said.append(
@@ -174,3 +181,11 @@ def tell_load(loaded: Loaded, found: Check) -> list[str]:
     if loaded.failed:
         said.append(f"{loaded.failed:,} of {loaded.jobs:,} jobs failed.")
     return said
+
+
+def _busy(loaded: Loaded, utilisation: float) -> str:
+    if utilisation <= 1:
+        verb = "was" if loaded.slots == 1 else "were"
+        return f"{counted(loaded.slots, 'slot')} {verb} {utilisation:.0%} busy by Little's law"
+    needed, verb = loaded.sent_rate * loaded.run_mean, "is" if loaded.slots == 1 else "are"
+    return f"by Little's law that takes {needed:,.1f} slots, and there {verb} {loaded.slots:,}"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 T = TypeVar("T")
+
+WRITERS: Final = ("click.", "rich.", "producer.cli.output")
 
 
 def with_broker(broker: str | None, work: Callable[[Redis], Awaitable[T]]) -> T:
@@ -31,12 +34,20 @@ def with_broker(broker: str | None, work: Callable[[Redis], Awaitable[T]]) -> T:
             await check(client, url)
             return await work(client)
         except (RedisError, OSError) as error:
+            if _is_of_output(error):
+                raise
             failure = explain(error, url)
         finally:
             await client.aclose()
         raise failure
 
     return run(main)
+
+
+def _is_of_output(error: BaseException) -> bool:
+    """Whether it was raised by what writes to the terminal or the pipe, and not by the broker."""
+    names = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    return any(name.startswith(WRITERS) for name in names)
 
 
 def run(work: Callable[[], Awaitable[T]]) -> T:

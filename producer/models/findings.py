@@ -68,7 +68,10 @@ def is_unclear(speedup: Ratio) -> bool:
 def verdict(speedup: Ratio) -> str:
     """What there was instead of a gain, over one at a time."""
     if is_unclear(speedup):
-        return f"not to be told from one at a time ({times(speedup)}): its rounds differed too much"
+        why = "its rounds differed too much"
+        if speedup.low is None:
+            why = "one round does not show how far rounds differ"
+        return f"not to be told from one at a time ({times(speedup)}): {why}"
     word = "slower than one at a time" if loses(speedup) else "no faster than one at a time"
     return f"{word} ({times(speedup)})"
 

@@ -54,9 +54,10 @@ def _timed(run: Run, count: int, warm_up: int) -> Measurement:
     cpu, began = cpu_seconds(), perf_counter()
     faults = [one for one in run(count) if one]
     wall = perf_counter() - began
+    spent = cpu_seconds(at_end=True) - cpu
     return Measurement(
         wall=wall,
-        cpu_seconds=cpu_seconds() - cpu,
+        cpu_seconds=spent,
         failed=len(faults),
         error=faults[0] if faults else "",
     )

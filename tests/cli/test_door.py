@@ -190,9 +190,14 @@ def test_words_are_completed(words: str, number: str, expected: str) -> None:
     assert out.split() == [f"plain,{expected}"]
 
 
-@pytest.mark.parametrize("command", [["jobs"], ["runs", "collect", "x"]], ids=str)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [["jobs"], ["runs", "collect", "x"], ["runs", "show", "x"], ["runs", "show", "x", "--csv"]],
+    ids=str,
+)
 def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
-    twolane: Run, command: list[str]
+    twolane: Run, command: list[str], unbuffered: str
 ) -> None:
     twolane("enqueue", "query", "--run", "x")
     twolane("cancel", "x")
@@ -201,7 +206,7 @@ def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
         ended = subprocess.run(
             [sys.executable, "-m", "twolane", *command],
             stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
-            env={**os.environ, "PYTHONUNBUFFERED": ""},  # it is flushed at the end
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},  # "": it is flushed at the end
         )  # fmt: skip
 
     assert ended.returncode == 1

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from producer.models import findings, rounds
+from producer.models import findings, rounds, usage
 from producer.models import work as working
 from producer.models.rounds import in_a_process, in_rounds, side_by_side
 from producer.models.ways import WatchedSelector, measure
@@ -274,6 +274,32 @@ def test_rounds_that_differ_too_much_are_said_to_tell_nothing() -> None:
 
     assert "Processes (4) were not to be told from one at a time (~2.03×)" in told(table)
     assert table.way(PROCESSES).speedup.is_noise  # type: ignore[union-attr]
+
+
+def test_one_round_is_not_said_to_differ_from_others() -> None:
+    said = told(compared(work(), {ONE: (1.0,), PROCESSES: (0.2,)}))
+
+    assert "its rounds differed" not in said
+    assert "(~5.00×): one round does not show how far rounds differ" in said
+
+
+def test_the_cost_of_looking_at_processes_is_not_counted_into_the_cpu_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+
+    def look(process: object) -> list[object]:
+        nonlocal now
+        now += 5.0
+        return []
+
+    monkeypatch.setattr(usage, "_children", look)
+    monkeypatch.setattr(usage.time, "process_time", lambda: now)
+
+    began = usage.cpu_seconds()
+    now += 1.0
+
+    assert usage.cpu_seconds(at_end=True) - began == 1.0
 
 
 def test_what_is_slower_is_called_slower() -> None:

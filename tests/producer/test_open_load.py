@@ -102,7 +102,9 @@ def test_an_overload_is_told_as_one() -> None:
 
     said = " ".join(sizing.tell_load(one, sizing.check(one)))
 
-    assert "more than these workers can do: the queue grew, and 12 jobs were left" in said
+    assert "by Little's law that takes 8.6 slots, and there are 8." in said
+    assert "the queue grew, and 12 jobs were left, which the waits shown are without" in said
+    assert "%" not in said, "no slot is busy for more than all of the time"
     assert "Queueing theory" not in said
 
 
