@@ -24,7 +24,7 @@ from producer.collect import follow
 from producer.comparison import Quantiles
 from producer.load_meter import Busy, LoadMeter
 from producer.submit import Call, encode
-from producer.sweep import end_of, lane_beats
+from producer.sweep import end_of, lane_beats, shortened
 from twolane import runs, wire
 from twolane.errors import JobsFailed, TwolaneError, WaitTimeout
 from twolane.keys import QUEUES
@@ -208,7 +208,7 @@ class _Summary:
         good = [one for _, one in rows if one.success]
         if not good:
             error = next((one.error for _, one in rows if one.error), None)
-            what = f": {error.type}: {error.message}" if error else ""
+            what = f": {shortened(error)}" if error else ""
             raise JobsFailed(f"none of {len(rows):,} jobs of the load succeeded{what}")
         waits = self.waits
         latencies = [wait + one.run_seconds for wait, (_, one) in zip(waits, rows, strict=True)]

@@ -24,6 +24,14 @@ class Service(msgspec.Struct):
     source: str
 
 
+def measured(loaded: Loaded, rate: float) -> Service:
+    """The run times of a load, which are those of its jobs that succeeded."""
+    source = f"measured at {rate:.3g}/s"
+    if loaded.failed:
+        source += f"; {counted(loaded.failed, 'job')} failed, whose times are left out"
+    return Service(loaded.run_mean, loaded.scv, loaded.jobs - loaded.failed, source)
+
+
 class Answer(msgspec.Struct):
     """``size`` and what fewer workers would do; waits in seconds, the quantile being the goal's."""
 

@@ -26,7 +26,8 @@ from producer.feeding import Feeder
 from producer.load_meter import WORKERS, Busy, LoadMeter
 from producer.submit import Call
 from twolane import fleet, runs
-from twolane.errors import JobsFailed, TwolaneError, WaitTimeout
+from twolane.commandline import counted
+from twolane.errors import JobsFailed, RemoteError, TwolaneError, WaitTimeout
 from twolane.fleet import Heartbeat
 from twolane.keys import Lane
 from twolane.outcome import Outcome
@@ -34,6 +35,7 @@ from twolane.outcome import Outcome
 FIRST_SECONDS: Final = 60.0  # for the first job to end
 DRAIN_SECONDS: Final = 60.0
 BEAT_SECONDS: Final = 0.25
+LINE_LETTERS: Final = 300
 
 
 class Point(msgspec.Struct):
@@ -135,10 +137,10 @@ async def measure_now(
     good = [one for one in ended if one.success]
     if not good:
         error = next((one.error for one in ended if one.error), None)
-        what = f"{error.type}: {error.message}" if error else "give a longer --window"
+        what = shortened(error) if error else "give a longer --window"
         raise JobsFailed(
-            f"{len(ended):,} jobs of {call.job.name!r} ended while {len(beats)} workers were "
-            f"measured, and none of them succeeded: {what}"
+            f"{counted(len(ended), 'job')} of {call.job.name!r} ended with "
+            f"{counted(len(beats), 'worker')}, and none of them succeeded: {what}"
         )
     seconds = (end_ms - begin_ms) / 1000
     return Point(
@@ -155,6 +157,12 @@ async def measure_now(
         lowest_backlog=lowest,
         per_second=_per_second(ended, begin_ms, end_ms),
     )
+
+
+def shortened(error: RemoteError) -> str:
+    """What failed a job, as much of it as a line bears."""
+    text = f"{error.type}: {error.message}"
+    return text if len(text) <= LINE_LETTERS else f"{text[:LINE_LETTERS]}…"
 
 
 async def _first(client: Redis, name: str) -> None:

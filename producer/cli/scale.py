@@ -18,7 +18,7 @@ from twolane.commandline import (
     print_json,
     say,
 )
-from twolane.errors import TwolaneError, UsageError
+from twolane.errors import JobsFailed, TwolaneError, UsageError
 from twolane.keys import Lane
 from twolane.quantities import Duration
 from twolane.registry import SHIPPED_JOBS
@@ -198,7 +198,7 @@ class _Outcome:
             )
         if self.cut is not None:
             raise self.cut
-        return 0
+        return JobsFailed.exit_code if any(one.failed for one in points) else 0
 
 
 def _wanted(words: Sequence[str], lane: Lane | None) -> Wanted | None:

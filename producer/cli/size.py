@@ -17,7 +17,7 @@ from twolane.commandline import (
     print_json,
     say,
 )
-from twolane.errors import TwolaneError, UsageError
+from twolane.errors import JobsFailed, UsageError
 from twolane.keys import Lane
 from twolane.quantities import DURATION, Duration, Number
 
@@ -132,10 +132,11 @@ def _measured(
     from producer.cli.session import run
 
     async def main() -> Service:
+        from producer import sizing
         from producer.collect import follow
         from producer.open_load import Load, apply
-        from producer.sizing import Service
         from producer.submit import submit
+        from producer.sweep import shortened
 
         started = own_workers(source, wanted, lane, 1, slots, slots, latency, p99)
         async with started as (client, call, watched, said):
@@ -145,11 +146,12 @@ def _measured(
             times = [one.run_seconds for one in found if one.success]
             if not times:
                 error = next((one.error for one in found if one.error), None)
-                raise TwolaneError(f"no job of {call.job.name!r} succeeded: {error}")
+                what = shortened(error) if error else "?"
+                raise JobsFailed(f"no job of {call.job.name!r} succeeded: {what}")
             bearable = SAMPLE_UTILISATION * slots / max(sum(times) / len(times), 1e-6)
             load = Load(max(min(rate, bearable), 2 / seconds), seconds, warm_up_seconds=0.0)
             loaded, *_ = await apply(client, call, load, random.Random(seed), watched)
-        return Service(loaded.run_mean, loaded.scv, loaded.jobs, f"measured at {load.rate:.3g}/s")
+        return sizing.measured(loaded, load.rate)
 
     return run(main)
 

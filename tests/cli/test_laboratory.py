@@ -302,6 +302,14 @@ async def test_a_sweep_that_is_cut_off_shows_what_it_measured(
     assert "jobs/s: median of the rounds" in shown
 
 
+@pytest.mark.parametrize(("failed", "code"), [(0, 0), (1, 4)])
+def test_a_sweep_of_jobs_that_failed_is_exit_code_4(failed: int, code: int) -> None:
+    outcome = _Outcome(as_json=False, as_csv=True, report=None)
+    points = [point(1, 20.0), point(2, 40.0, failed=failed)]
+
+    assert outcome.finish(points, "count_primes", "cpu", MACHINE) == code
+
+
 async def test_a_sweep_that_is_cut_off_at_once_shows_nothing() -> None:
     async def measure(count: int, round_: int) -> Point:
         raise WaitTimeout("no job ended")

@@ -23,6 +23,7 @@ from tests.producer.laboratory import loaded
 from tests.producer.making import START_MS, made
 from tests.producer.test_sweep import beat
 from twolane import queues, runs
+from twolane.errors import JobsFailed, RemoteError
 from twolane.registry import Registry
 
 BUSY = Busy(1.0, 4, 4, 0.1, 0.1, {})
@@ -117,6 +118,29 @@ def test_a_late_sender_and_failures_are_told() -> None:
 
     assert "The sender was late by 300 ms for 1 job in 100" in said
     assert "7 of 1,359 jobs failed" in said
+
+
+def test_a_load_of_failures_is_told_in_one_short_line() -> None:
+    error = RemoteError("ValueError", "x" * 10_000, "")
+    outcome = made(0, at=0.05, success=False, result=error)
+    summary = _Summary(Load(1, 1.0, warm_up_seconds=0.0), START_MS, [0.0], [outcome])
+
+    with pytest.raises(
+        JobsFailed, match="none of 1 jobs of the load succeeded: ValueError: xxx"
+    ) as raised:
+        summary.loaded([0.001], BUSY, 0)
+
+    assert len(str(raised.value)) < 400
+
+
+def test_run_times_are_said_to_be_of_the_jobs_that_succeeded() -> None:
+    one = loaded()
+    one.failed = 359
+
+    service = sizing.measured(one, 150)
+
+    assert service.jobs == 1000
+    assert service.source == "measured at 150/s; 359 jobs failed, whose times are left out"
 
 
 def test_a_size_is_littles_law_with_a_reserve() -> None:
