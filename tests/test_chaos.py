@@ -287,6 +287,20 @@ async def test_what_the_proxy_swallows_is_never_answered(
         await server.remove()
 
 
+# -- The fleet --
+
+
+def test_what_our_workers_counters_have_is_not_counted_from_their_logs_again(
+    chaos: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The table had such attempts twice."""
+    fleet = chaos.fleet.Fleet(tmp_path, "", tmp_path / "ledger")
+    told = "WARNING twolane.worker: 2 outcomes refused: their leases had ended (a-1 …)\n"
+    fleet.workers = [SimpleNamespace(lane=lane, log=told) for lane in ("io", "cpu", "arq")]
+
+    assert fleet.refused() == 2
+
+
 # -- The table and the page --
 
 

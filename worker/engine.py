@@ -50,7 +50,7 @@ MAX_TRIES: Final = 5
 TRIAL_MS: Final = 250
 
 
-# Arbitrary: a claim of 1,000 jobs with large payloads takes its time to arrive.
+# Arbitrary: a claim of large payloads (CALL_BYTES of twolane/messages.py) takes its time to arrive.
 MIN_REPLY_SECONDS: Final = 5.0
 
 

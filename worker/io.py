@@ -104,7 +104,9 @@ class IoLane:
         if call.must_convert:
             try:
                 args, kwargs = call.signature.receive(args, kwargs)
-            except (SystemExit, KeyboardInterrupt) as error:  # of an argument's own __post_init__
+            except Exception:
+                raise
+            except BaseException as error:  # of an argument's own __post_init__
                 raise JobExited(f"{type(error).__name__}({error})") from error
         meter = Meter(attempt.job.name)
         ctx = None
@@ -223,8 +225,12 @@ class IoLane:
         )
         try:
             self._tell(attempt, task, error, ended)
-        except Exception as unforeseen:  # a job's own classes; its slot must come back all the same
+        except BaseException as unforeseen:  # a job's own classes; its slot must come back
             ended.error = wire.error_record(unforeseen)
+            if not isinstance(unforeseen, Exception):
+                # Not by its own name: readers take CancelledError for what a person asked for.
+                ended.error.message = f"{ended.error.type}({ended.error.message})"
+                ended.error.type = JobExited.__name__
         self._leave(attempt, ended)
 
     def _tell(

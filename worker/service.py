@@ -107,6 +107,8 @@ class Stop:
                 loop.remove_reader(stdin)
                 if not self._engine.draining:
                     self(signal.SIGTERM)
+                if self._task is not None:  # it may hang, and nobody is left to say it twice
+                    self(signal.SIGTERM)
 
         loop.add_reader(stdin, ended)
 

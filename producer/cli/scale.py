@@ -244,7 +244,8 @@ def _ours(
             others = {"target": trees([served.pid])} if served else {}
             crew = Local(server, client, mine, [*options, *common], others)
             points = await outcome.swept(crew.measure(call, window), counts, rounds, seed)
-        return outcome.finish(points, call.job.name, mine, machine)
+            # Within: what cut it off may be the loss of that broker, which is told as such.
+            return outcome.finish(points, call.job.name, mine, machine)
 
     return run(main)
 

@@ -33,7 +33,10 @@ def title(one: Compared) -> str:
     assert best.speedup is not None
     if not gains(best.speedup):
         return f"{one.job}: no way is faster than one at a time"
-    return f"{one.job} is fastest with {best.model}: {times(best.speedup)} one at a time's speed"
+    # None of them is called better than another one for what may be noise.
+    at_least = best.speedup.value if best.speedup.low is None else best.speedup.low
+    names = [way.model for way in sped if way.speedup and way.speedup.value >= at_least]
+    return f"{one.job} is fastest with {' or '.join(names)}: {times(best.speedup)}"
 
 
 def tell(one: Compared) -> list[str]:

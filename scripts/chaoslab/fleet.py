@@ -172,8 +172,12 @@ class Fleet:
         return sum(one.log.count("lost the lease of job") for one in self.workers)
 
     def refused(self) -> int:
-        """How many outcomes of drop-in workers were refused; they write no counters."""
-        told = (re.findall(r"(\d+) outcomes refused", one.log) for one in self.workers)
+        """How many outcomes of drop-in workers were refused; they write no counters, ours do."""
+        told = (
+            re.findall(r"(\d+) outcomes refused", one.log)
+            for one in self.workers
+            if one.lane == "arq"
+        )
         return sum(int(count) for counts in told for count in counts)
 
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as BrokerConnectionError
 
-from producer.cli.scale import Counts, _Outcome
+import producer.crews
+from producer.cli.scale import Counts, _Outcome, scale
 from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
 from producer.submit import Caller, submit
-from producer.sweep import Point
+from producer.sweep import Measure, Point
 from tests.cli.conftest import ROOT, SAMPLES, Run, run_command
 from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, settle, succeeded
-from twolane.errors import BadArguments, UnknownJob, UsageError, WaitTimeout
+from twolane.errors import BadArguments, BrokerUnreachable, UnknownJob, UsageError, WaitTimeout
 from twolane.registry import Registry
 
 SHIPPED = ("twolane.jobs",)
@@ -308,6 +310,30 @@ def test_a_sweep_of_jobs_that_failed_is_exit_code_4(failed: int, code: int) -> N
     points = [point(1, 20.0), point(2, 40.0, failed=failed)]
 
     assert outcome.finish(points, "count_primes", "cpu", MACHINE) == code
+
+
+def test_a_private_broker_that_is_lost_in_mid_sweep_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was a traceback where something had been measured before."""
+
+    class Crew:
+        def __init__(self, *_: object) -> None: ...
+
+        def measure(self, *_: object) -> Measure:
+            return self._of
+
+        async def _of(self, count: int, round_: int) -> Point:
+            if round_:
+                raise BrokerConnectionError("gone")
+            return point(count, 20.0, round_)
+
+    monkeypatch.setattr(producer.crews, "Local", Crew)
+
+    with pytest.raises(BrokerUnreachable, match="the private Valkey of this command was lost"):
+        scale.main(["--lane", "cpu", "--workers", "1", "--rounds", "2"], standalone_mode=False)
+
+    assert "cut off after 1 of 2" in capsys.readouterr().out
 
 
 async def test_a_sweep_that_is_cut_off_at_once_shows_nothing() -> None:

@@ -159,3 +159,21 @@ async def test_the_second_signal_stops_a_worker_whose_module_hangs(
 
     assert await worker.wait() == 128 + signal.SIGTERM
     assert await fleet.workers(client) == []
+
+
+@pytest.mark.parametrize(
+    ("lane", "text"), [("io", HANGING_START), ("cpu", HANGING_IMPORT)], ids=["start", "import"]
+)
+async def test_a_worker_whose_module_hangs_ends_with_its_parent(
+    client: Redis, start: Start, tmp_path: Path, notes: Path, lane: Lane, text: str
+) -> None:
+    # It waited for a second signal, and there was nobody left to send one.
+    (tmp_path / "hanging.py").write_text(text)
+    worker = start(lane, modules=("hanging",))
+    await wait_noted(notes, "hanging")
+
+    assert worker._process.stdin is not None
+    worker._process.stdin.close()
+
+    assert await worker.wait() == 128 + signal.SIGTERM
+    assert await fleet.workers(client) == []

@@ -320,3 +320,11 @@ def test_failures_are_told() -> None:
 def test_titles_say_what_was_found() -> None:
     assert findings.title(fetches()).startswith("fetch is fastest with asyncio: 80.0×")
     assert findings.title(primes_on(1)) == "count_primes: no way is faster than one at a time"
+
+
+def test_a_title_prefers_no_way_for_what_may_be_noise() -> None:
+    table = compared(
+        work(), {ONE: (1.0, 1.0, 1.0), PROCESSES: (0.3, 0.25, 0.2), WORKERS: (0.29, 0.24, 0.21)}
+    )
+
+    assert "is fastest with processes or twolane workers: 4.0" in findings.title(table)

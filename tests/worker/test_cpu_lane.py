@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import worker.ahead
+import worker.cpu
 from tests.worker import pool_jobs
 from twolane import wire
 from twolane.registry import Registry
@@ -46,6 +47,18 @@ class Place:
         await asyncio.wait_for(self.ended.get(), 20)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs ahead are not handed back, however busy the machine is."""
+    monkeypatch.setattr(worker.ahead, "AHEAD_SECONDS", 60.0)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are short, however busy the machine is."""
+    monkeypatch.setattr(worker.cpu, "SHORT_SECONDS", 60.0)
+
+
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
     async with Pool(1, [pool_jobs.__name__]) as pool:
@@ -56,6 +69,7 @@ async def test_nothing_is_claimed_ahead_before_a_job_has_run(place: Place) -> No
     assert place.lane.ahead() == 0
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_short_jobs_are_claimed_ahead_one_a_process(place: Place) -> None:
     await place.run("add", left=1)
 

@@ -16,6 +16,7 @@ from tests.worker.hosting import registry_of
 from twolane import job, wire
 from twolane.registry import MARK
 from twolane.store import ClaimedJob
+from worker.ahead import SMOOTHING
 from worker.attempt import Attempt, Ended, Verdict
 from worker.engine import Retry
 from worker.exchange import CONVERSATIONS, PORTION
@@ -70,6 +71,13 @@ class Place:
         await self.end()
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs are short, and jobs ahead patient, however busy the machine is."""
+    monkeypatch.setattr(worker.io, "SHORT_SECONDS", 60.0)
+    monkeypatch.setattr(worker.ahead, "AHEAD_SECONDS", 60.0)
+
+
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
     made = Place()
@@ -99,12 +107,12 @@ async def test_no_more_are_claimed_ahead_than_fill_two_portions(slots: int, ahea
     assert place.lane.ahead() == ahead
 
 
-async def test_after_long_jobs_none_is_claimed_ahead(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_after_long_jobs_none_is_claimed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker.io, "SHORT_SECONDS", 0.005)
+    place = Place()
     await place.run("one")
     place.start("long", "wait")
-    asyncio.get_running_loop().call_later(2 * worker.io.SHORT_SECONDS / 0.2, place.go.set)
+    asyncio.get_running_loop().call_later(2 * worker.io.SHORT_SECONDS / SMOOTHING, place.go.set)
     await place.end()
 
     assert place.lane.ahead() == 0

@@ -96,17 +96,24 @@ async def return_opaque() -> Any:
     return Opaque()
 
 
+# What would end the loop, or the task that meets it, and not the job alone.
+ENDING = [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+
+
 @dataclasses.dataclass
 class Leaves:
     x: int
+    error = ENDING[0]
 
     def __post_init__(self) -> None:
-        raise SystemExit(3)
+        raise self.error
 
 
 class Nowhere(tzinfo):
+    error: BaseException = ZeroDivisionError("no offset")
+
     def utcoffset(self, when: datetime | None) -> timedelta:
-        raise ZeroDivisionError("no offset")
+        raise self.error
 
 
 @job
@@ -381,12 +388,18 @@ async def test_another_try_at_no_time_ends_its_job_all_the_same(defer: Any) -> N
     assert 0 <= ended.retry_in < 1e10
 
 
-async def test_an_argument_that_exits_as_it_is_made_fails_its_job_alone() -> None:
-    # The worker ended with it, and five of them one after the other.
+@pytest.mark.parametrize("error", ENDING, ids=repr)
+async def test_an_argument_that_exits_as_it_is_made_fails_its_job_alone(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The worker ended with it, and five of them one after the other; a cancellation ended the
+    # conversation that had claimed it, and a worker that had lost both did nothing any more.
     @job
     async def take(one: Leaves) -> None: ...
 
-    with pytest.raises(JobExited, match="SystemExit"):
+    monkeypatch.setattr(Leaves, "error", error)
+
+    with pytest.raises(JobExited, match=type(error).__name__):
         Bench(take).start(take, {"x": 1})
 
 
@@ -397,6 +410,20 @@ async def test_a_result_whose_own_code_fails_as_it_is_encoded_ends_its_job(bench
     assert ended.error is not None
     assert ended.error.type == "ResultNotEncodable"
     assert "no offset" in ended.error.message
+
+
+@pytest.mark.parametrize("error", ENDING, ids=repr)
+async def test_a_result_that_exits_as_it_is_encoded_ends_its_job_alone(
+    bench: Bench, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its slot was never free again.
+    monkeypatch.setattr(Nowhere, "error", error)
+
+    ended = await bench.end_of(return_what_raises)
+
+    assert ended.error is not None
+    assert ended.error.type == "JobExited"
+    assert type(error).__name__ in ended.error.message
 
 
 async def test_a_result_over_the_limit_fails() -> None:

@@ -42,6 +42,7 @@ from worker.arq.listener import Listener, listening
 from worker.arq.renewer import LoopRenewer
 from worker.arq.settler import FOR_GOOD, Ending, Settler
 from worker.backoff import Reconnection
+from worker.recorder import MAX_KEEP_MS
 from worker.watch import Watch
 
 log = logging.getLogger("arq.worker")
@@ -514,7 +515,9 @@ class Worker(arq.worker.Worker):
     def _finish(
         self, attempt: Attempt, result: bytes, forever: bool, keep_s: float | None, *, hold_ms: int
     ) -> None:
-        keep_ms = FOR_GOOD if forever or keep_s is None else arq.utils.to_ms(keep_s)
+        keep_ms = FOR_GOOD
+        if not forever and keep_s is not None:
+            keep_ms = min(arq.utils.to_ms(keep_s), MAX_KEEP_MS)
         if keep_ms == 0:
             result = b""  # a part of a millisecond, which the server does not take
         self._tell(Ending(attempt.id, attempt.fence, "finish", result, keep_ms, hold_ms))

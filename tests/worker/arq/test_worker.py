@@ -178,6 +178,19 @@ async def test_a_result_to_be_kept_for_less_than_a_millisecond_is_not_kept(
     assert await client.exists(keys.result(made.job_id), keys.IO_QUEUE) == 0
 
 
+async def test_a_result_to_be_kept_for_longer_than_the_server_can_count_is_kept(
+    pool: ArqRedis, make: Make
+) -> None:
+    # The server refused it again and again, and with it all that other jobs had to tell.
+    made = [await enqueued(pool, name) for name in ("answer", "kept")]
+    kept = arq.func(answer, name="kept", keep_result=1e17)
+    worker = make(answer, kept, burst=True)
+
+    await asyncio.wait_for(worker.async_run(), 10)
+
+    assert [await one.result(timeout=1, poll_delay=POLL) for one in made] == [42, 42]
+
+
 @pytest.mark.parametrize("hook", ["on_job_end", "after_job_end"])
 async def test_no_more_hooks_run_at_once_than_there_are_slots(
     pool: ArqRedis, make: Make, hook: str
