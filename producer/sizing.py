@@ -101,14 +101,18 @@ def tell(one: Answer, service: Service, lane: Lane) -> list[str]:
 
     load = one.rate * service.mean_run
     each = f"{one.slots_per_worker} slot{'s' if one.slots_per_worker != 1 else ''}"
-    why = "the wait" if one.for_wait > one.for_utilisation else "the reserve"
+    if one.for_wait == one.for_utilisation:
+        decides = "both decide"
+    else:
+        decides = f"the {'wait' if one.for_wait > one.for_utilisation else 'reserve'} decides"
+    keep = "slot keeps" if one.for_utilisation == 1 else "slots keep"
     said = [
         f"{one.workers} {lane} worker{'s' if one.workers != 1 else ''} of {each} each: "
         f"{one.rate:g} jobs/s of {seconds(service.mean_run)} keep {load:.1f} slots busy on average "
         f"(Little's law), {one.utilisation:.0%} of {one.slots}.",
-        f"{one.for_utilisation} slots keep the average at {one.target_utilisation:.0%} or less, "
+        f"{one.for_utilisation} {keep} the average at {one.target_utilisation:.0%} or less, "
         f"{one.for_wait} have {one.quantile:.0%} of the jobs start within "
-        f"{seconds(one.slo_seconds)}: {why} decides.",
+        f"{seconds(one.slo_seconds)}: {decides}.",
         f"Predicted for {one.slots} slots: {one.chance:.1%} of the jobs wait at all, "
         f"{one.quantile:.0%} start {_within(one.wait_quantile)} "
         f"({'M/M/c' if service.scv == 1 else 'M/G/c'}), besides the milliseconds that any job "

@@ -312,7 +312,8 @@ def _composed(
 
 def _plan(job: str, lane: str, counts: Sequence[int], rounds: int, each: str) -> str:
     those = ", ".join(map(str, counts))
-    return f"measuring {job} with {those} {lane} workers ({each}), {counted(rounds, 'round')} …"
+    noun = "worker" if list(counts) == [1] else "workers"
+    return f"measuring {job} with {those} {lane} {noun} ({each}), {counted(rounds, 'round')} …"
 
 
 def _cells(one: Point) -> list[Any]:

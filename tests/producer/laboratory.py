@@ -97,7 +97,7 @@ def point(
         busy=Busy(
             seconds=4.0, cores=cores, usable_cores=cores,
             machine=min(cores, workers) * 0.99 if machine is None else machine,
-            broker=broker, others=others,
+            broker=broker, others=others, is_whole=True,
         ),
         lowest_backlog=backlog,
         per_second=[round(throughput)] * 4,
