@@ -1,4 +1,7 @@
-"""The chaos harness: that its judge condemns what it should, and that its parts do as they say."""
+"""The chaos harness: that its judge condemns what it should, and that its parts do as they say.
+
+One file, long as it is: all of it loads the harness by the fixture below.
+"""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ some milliseconds), and no more than four times as many are held untold; every
 claimed job is settled, retried or released, or its lease ends and another worker claims it; an
 attempt that lost its lease changes nothing. Assumptions: one engine an event loop; ``lane`` reports
 each attempt's end exactly once.
+
+Longer than a module should be: all of it reads and writes the same books of what is held.
 """
 
 from __future__ import annotations
