@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from twolane import outcome, wire
+from twolane import keys, outcome, wire
 from twolane.broker import connect
 from twolane.outcome import Outcome
 from twolane.store import NewJob, Store
@@ -43,6 +43,7 @@ def chaos() -> Iterator[SimpleNamespace]:
             ledger,
             proxy,
             slopes,
+            soak,
             table,
             valkey,
         )
@@ -58,6 +59,7 @@ def chaos() -> Iterator[SimpleNamespace]:
             ledger=ledger,
             proxy=proxy,
             slopes=slopes,
+            soak=soak,
             table=table,
             valkey=valkey,
         )
@@ -229,6 +231,23 @@ def test_neighbours_that_resemble_one_another_widen_the_interval(chaos: SimpleNa
         return float(found.high - found.low)
 
     assert width(waves) > 3 * width(noise)
+
+
+def test_a_key_belongs_to_a_run_or_to_nobody(chaos: SimpleNamespace) -> None:
+    of_run_1 = [
+        keys.run("soak-1"), keys.run_outcomes("soak-1"), keys.job("soak-1-0"),
+        keys.result("soak-1-19"), keys.in_progress("soak-1-3"), keys.dead("soak-1-4"),
+    ]  # fmt: skip
+    shared = [keys.IO_QUEUE, keys.RUNS, keys.counters(keys.CPU_QUEUE), keys.worker("io-h-1-ab")]
+    left = [keys.retry("soak-11-0"), keys.result("soak-2-1")]  # 11 begins as 1 does
+
+    found = chaos.soak.nobodys([one.encode() for one in of_run_1 + shared + left], ["soak-1"])
+
+    assert found == [one.encode() for one in shared + left]
+
+
+def test_samples_are_kept_as_the_means_of_minutes(chaos: SimpleNamespace) -> None:
+    assert chaos.soak.by_minute([(1, 2.0), (59, 3.0), (60, 7.0), (185, 1.0)]) == [2.5, 7, 1]
 
 
 # -- The proxy --

@@ -9,7 +9,7 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -105,6 +105,11 @@ class Lab:
         await submit(client or self.client, calls, "chaos", name)
         self.acknowledged(ids, expect)
         return ids
+
+    @property
+    def followed(self) -> Sequence[str]:
+        """The runs there are, but those that were forgotten."""
+        return self._runs
 
     def new_run(self) -> str:
         name = f"{self.fault.name}-{next(self._numbers)}"

@@ -3,18 +3,22 @@
 Two IO workers and a CPU worker live through all of it and are measured. Beside them workers come,
 are killed, frozen or stopped; connections are cut, scripts flushed, leases deleted, the server
 restarted. Jobs flow all the time: ordinary, failing, retried, cancelled, crashing. Results are kept
-for some seconds and old runs are deleted, so that what is kept by right does not hide what is not.
+for some seconds and old runs are deleted, so that what is kept by right does not hide what is not;
+and they come at a steady rate in a steady mixture, so that it does not grow or shrink by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import re
 import signal
+import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import msgspec
 import psutil
@@ -29,15 +33,23 @@ from chaoslab.slopes import Slope, slope
 from producer.cancel import cancel_jobs
 from twolane import dead, keys
 
+T = TypeVar("T")
 SAMPLE_SECONDS: Final = 1.0
+BATCH_SECONDS: Final = 0.08  # from one batch of jobs to the next: some 100 jobs a second
 FAULT_SECONDS: Final = 4.0  # from one fault to the next, on average
 KEEP_SECONDS: Final = 20.0  # for how long a run is followed after its last job was enqueued
 WARM_UP_SHARE: Final = 0.25  # of the time: caches fill, allocators find their size
 MINUTE: Final = 60.0
+# The lab's runs are named after the fault and numbered, and a job's id is its run's and a number.
+RUN_NAME: Final = re.compile(rb"soak-\d+")
 
 
 class Report(msgspec.Struct):
-    """What a soak came to. ``slopes`` are units an hour: estimate, low, high, mean."""
+    """What a soak came to.
+
+    ``slopes`` are units an hour: estimate, low, high, mean. ``minutes`` are the means of each
+    minute in turn, the time to warm up among them.
+    """
 
     seconds: float
     seed: int
@@ -50,7 +62,23 @@ class Report(msgspec.Struct):
     fenced: int
     faults: dict[str, int]
     slopes: dict[str, tuple[float, float, float, float]]
+    minutes: dict[str, list[float]]
     broken: list[str]
+
+
+def nobodys(found: Iterable[bytes], followed: Iterable[str]) -> list[bytes]:
+    """The keys that belong neither to these runs nor to their jobs.
+
+    The queues, the counters and the workers' own are among them, and whatever was left behind.
+    """
+    known = {one.encode() for one in followed}
+    return [one for one in found if known.isdisjoint(RUN_NAME.findall(one))]
+
+
+def by_minute(samples: Iterable[tuple[float, float]]) -> list[float]:
+    """The mean of each minute that has samples (s, value), which are in order."""
+    minutes = itertools.groupby(samples, lambda one: one[0] // MINUTE)
+    return [round(statistics.fmean(value for _, value in some), 2) for _, some in minutes]
 
 
 class Soak:
@@ -112,8 +140,8 @@ class Soak:
             ("zeros", 2, {"size": 100_000}, ""),
             ("give_back", 5, {"size": 10_000}, ""),
         ]
-        while True:
-            function, count, arguments, expect = self._choose.choice(kinds)
+        due = time.monotonic()
+        for function, count, arguments, expect in self._shuffled(kinds):
             ids = await self._lab.enqueue(function, count, expect=expect, **arguments)
             run = ids[0].rpartition("-")[0]
             self._open[run] = (time.monotonic(), ids)
@@ -122,7 +150,14 @@ class Soak:
                     await cancel_jobs(self._lab.client, self._choose.sample(ids, 1))
             with contextlib.suppress(*AWAY):
                 await self._close_old()
-            await asyncio.sleep(0.05)
+            # What was missed while the server was away is not made up for.
+            due = max(due + BATCH_SECONDS, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    def _shuffled(self, kinds: Sequence[T]) -> Iterator[T]:
+        """All of them in one order, all of them in another, and so on."""
+        while True:
+            yield from self._choose.sample(kinds, len(kinds))
 
     async def _close_old(self, older_than: float = KEEP_SECONDS) -> None:
         """Judge the runs whose time is over, then delete what is kept of them."""
@@ -262,9 +297,18 @@ class Soak:
                     continue
                 info = await self._lab.client.info("memory")
                 self._put("server: memory used, MiB", info["used_memory"] / 2**20)
-                # What runs that are followed have is theirs; what is beyond grows without a reason.
-                count = await self._lab.client.dbsize()
-                self._put("server: keys", count)
+                followed = set(self._lab.followed)
+                found = {one async for one in self._lab.client.scan_iter(count=1000)}
+                followed |= set(self._lab.followed)  # those that began during the scan
+                self._put("server: keys", len(found))
+                # What runs that are followed have is theirs by right; these are to stay few.
+                rest = nobodys(found, followed)
+                self._put("server: keys of no run that is followed", len(rest))
+                async with self._lab.client.pipeline(transaction=False) as pipe:
+                    for one in rest:
+                        pipe.memory_usage(one, samples=0)
+                    sizes = await pipe.execute()
+                self._put("server: memory of those, KiB", sum(filter(None, sizes)) / 2**10)
                 if self._lab.server.is_running:  # it may have been stopped meanwhile
                     server = psutil.Process(self._lab.server.pid)
                     self._put("server: descriptors", server.num_fds())
@@ -326,6 +370,7 @@ class Soak:
             fenced=fenced,
             faults=dict(sorted(self._faults.items())),
             slopes={name: tuple(one) for name, one in slopes.items()},
+            minutes={name: by_minute(samples) for name, samples in self._samples.items()},
             broken=self._broken,
         )
 
