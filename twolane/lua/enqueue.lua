@@ -42,16 +42,14 @@ for i = 7, #ARGV, 4 do
 end
 local all_new = #known == 0 or redis.call('EXISTS', unpack(known)) == 0
 local places, payloads, seen, accepted = {}, {}, {}, 0
-local function is_nowhere(id, key, result)
-  return not redis.call('ZSCORE', KEYS[1], id) and not redis.call('ZSCORE', KEYS[5], id)
-    and redis.call('EXISTS', 'arq:in-progress:' .. id, result) == 0 and redis.call('PTTL', key) == -1
-end
 for i = 7, #ARGV, 4 do
   local id = ARGV[i]
   local key, result = known[(i - 7) / 2 + 1], known[(i - 7) / 2 + 2]
   if seen[id] or not all_new and redis.call('EXISTS', key, result) > 0 then
     answer[#answer + 1] = id
-    if not seen[id] and is_nowhere(id, key, result) then
+    if not seen[id] and not redis.call('ZSCORE', KEYS[1], id) and not redis.call('ZSCORE', KEYS[5], id)
+      and redis.call('EXISTS', 'arq:in-progress:' .. id, result) == 0
+      and redis.call('PTTL', key) == -1 then
       places[#places + 1] = now + ARGV[i + 2]
       places[#places + 1] = id
     end
