@@ -76,7 +76,7 @@ class Watch(threading.Thread):
         period = self._lease_ms / 4000
         tick = min(TICK_SECONDS, period) if self._gauge is not None else period
         due = monotonic() + period
-        reconnection = Reconnection("renewing leases")
+        reconnection = Reconnection("renewing leases", self._lease_ms / 2000)
         spoke = 0.0
         while not self._closing.wait(tick):
             blocked = self._look_at_loop()
