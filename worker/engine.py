@@ -240,8 +240,8 @@ class Engine(arq.worker.Worker):
         # A loop that was held for longer than the lease: others may run these jobs by now.
         took_ms = round((monotonic() - request.asked_at) * 1000)
         is_stale = took_ms > request.lease_ms
-        # Answers that are slow must come in time all the same: each one that does not costs its jobs
-        # a try. The first renewal makes the lease what it is to be.
+        # Answers that are slow must come in time all the same: each one that does not costs its
+        # jobs a try. The first renewal makes the lease what it is to be.
         slow_ms = took_ms if 2 * took_ms > self.lease_ms else 0
         self._claim_lease_ms = self.lease_ms + min(slow_ms, self._reply_ms)
         if is_stale and claim.jobs and not self._said_late:
