@@ -177,3 +177,37 @@ async def test_a_worker_whose_module_hangs_ends_with_its_parent(
 
     assert await worker.wait() == 128 + signal.SIGTERM
     assert await fleet.workers(client) == []
+
+
+HELD_LOOP = """
+import time
+import worker.service
+from pathlib import Path
+from twolane import job
+
+worker.service.ORPHAN_SECONDS = 1.0
+
+def on_shutdown(ctx):
+    (Path(__file__).parent / "notes" / "hanging").touch()
+    time.sleep(1000)
+
+@job
+async def greet():
+    return None
+"""
+
+
+@pytest.mark.parametrize("text", [HANGING_END, HELD_LOOP], ids=["waits", "holds the loop"])
+async def test_a_worker_whose_shutdown_hook_hangs_ends_without_its_parent(
+    client: Redis, start: Start, tmp_path: Path, notes: Path, text: str
+) -> None:
+    # The hook began after its parent had gone: nobody was left to stop it, and the worker stayed.
+    (tmp_path / "hanging.py").write_text(text)
+    worker = start("io", "--grace", "0", modules=("hanging",))
+    await worker.heartbeat(client)
+
+    assert worker._process.stdin is not None
+    worker._process.stdin.close()
+    await wait_noted(notes, "hanging")
+
+    assert await worker.wait() == 128 + signal.SIGTERM

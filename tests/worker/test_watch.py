@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from redis.asyncio import Redis
@@ -90,6 +91,36 @@ def _truth(condition: Callable[[], bool]) -> Callable[[], Any]:
 
 
 # -- Renewal --
+
+
+async def test_what_nobody_foresaw_does_not_end_the_renewal(
+    client: Redis, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread ended with a traceback; the worker went on, and lost one lease after the other."""
+    await lease(client)
+    failures = Counter[str]()
+
+    def frames() -> NoReturn:
+        failures["look"] += 1
+        raise LookupError("no such frame")
+
+    def held() -> list[Attempt]:
+        failures["held"] += 1
+        if failures["held"] == 1:
+            raise RuntimeError("unforeseen")
+        return [attempt()]
+
+    gauge = Gauge()
+    gauge.current, gauge.began = Meter("endless"), 0.0
+    monkeypatch.setattr(worker.watch.sys, "_current_frames", frames)
+    monkeypatch.setattr(watching.watch, "_gauge", gauge)
+    monkeypatch.setattr(watching.watch, "_held", held)
+
+    await wait_renewals(watching, 6)
+
+    assert failures == {"look": 1, "held": failures["held"]}
+    assert failures["held"] > 1
+    assert await client.get(keys.in_progress("one")) == FENCE
 
 
 async def test_a_held_lease_is_extended_with_its_place_in_the_queue(
