@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ async def test_a_run_is_followed_to_its_end_as_it_grows(client: Redis) -> None:
     for _ in range(5):
         await settle(client, await claim(client, count=1), succeeded({"sum": 1}))
         count = len((await collect(client, "run")).outcomes)
-        await wait_until(lambda count=count: _true(count in seen), f"{count} outcomes seen")  # type: ignore[misc]
+        await wait_until(partial(seen.__contains__, count), f"{count} outcomes seen")
     collected = await following
 
     assert seen == sorted(seen)
@@ -49,10 +50,6 @@ async def test_a_run_is_followed_to_its_end_as_it_grows(client: Redis) -> None:
     assert collected.run.is_over
     assert collected.by_lane == {"io": 5}
     assert [one.result for one in collected.outcomes] == [{"sum": 1}] * 5
-
-
-async def _true(value: bool) -> bool:
-    return value
 
 
 async def test_a_run_that_is_over_is_told_at_once(client: Redis) -> None:

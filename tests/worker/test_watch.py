@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -79,14 +79,7 @@ async def lease(client: Redis, job_id: str = "one", fence: bytes = FENCE) -> Non
 async def wait_renewals(watching: Watching, count: int) -> None:
     for _ in range(count):
         before = watching.watch.renewed_at
-        await wait_until(_truth(lambda b=before: watching.watch.renewed_at > b), "a renewal")
-
-
-def _truth(condition: Callable[[], bool]) -> Callable[[], Any]:
-    async def ask() -> bool:
-        return condition()
-
-    return ask
+        await wait_until(lambda b=before: watching.watch.renewed_at > b, "a renewal")
 
 
 # -- Renewal --

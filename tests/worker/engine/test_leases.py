@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -14,13 +13,6 @@ from tests.worker.hosting import SHORT_LEASE_MS, enqueue, outcomes, recorded
 from twolane import keys, outcome, runs
 from twolane.outcome import Outcome
 from twolane.store import Settlement, Store
-
-
-def holds(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def ask() -> bool:
-        return condition()
-
-    return ask
 
 
 async def test_a_late_outcome_is_refused_and_counted(client: Redis, host: Host) -> None:
@@ -38,7 +30,7 @@ async def test_a_late_outcome_is_refused_and_counted(client: Redis, host: Host) 
             job_.id, job_.fence, _record(job_.id, run, "theirs"), 60_000, "done", "wait_for_go", run
         )
         worker.go.set()
-        await wait_until(holds(lambda: worker.beat.fenced == 1), "a fenced outcome")
+        await wait_until(lambda: worker.beat.fenced == 1, "a fenced outcome")
 
         assert not await client.exists(keys.result(job_.id))
         assert await client.get(keys.in_progress(job_.id)) == b"io-other:1"
@@ -67,9 +59,9 @@ async def test_a_job_whose_lease_was_lost_is_stopped(client: Redis, host: Host) 
         await worker.wait_started()
 
         await client.set(keys.in_progress(job_id), "io-other:1", px=60_000)
-        await wait_until(holds(lambda: "cancelled" in worker.started), "the job to be stopped")
+        await wait_until(lambda: "cancelled" in worker.started, "the job to be stopped")
 
-        await wait_until(holds(lambda: not worker.engine.running), "its slot to be free")
+        await wait_until(lambda: not worker.engine.running, "its slot to be free")
         assert worker.beat.fenced == 1
     assert not await client.exists(keys.result(job_id))
     assert await client.get(keys.in_progress(job_id)) == b"io-other:1"
