@@ -241,7 +241,7 @@ async def test_nothing_is_lost_when_the_broker_goes_away_under_load(
     worker = start(lane, "--lease", "1", *options, url=server.url)
     await wait_settled(client, run, 50)
 
-    await end(server)  # type: ignore[operator]
+    await end(server)
     for doing in ("renewing leases", "claiming jobs", "sending heartbeats", "listening for work"):
         await worker.wait_logged(f"broker away while {doing}")
     await asyncio.to_thread(server.start)

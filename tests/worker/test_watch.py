@@ -266,7 +266,7 @@ async def test_a_job_in_a_folder_whose_name_is_not_text_may_block_the_loop(
     names = {"__name__": "jobs"}
     source = "import time\nasync def hold():\n    time.sleep(1.2)\n"
     exec(compile(source, "/home/jos\udce9/jobs.py", "exec"), names)
-    registry = registry_of([job(names["hold"])])  # type: ignore[type-var]
+    registry = registry_of([job(names["hold"])])
     async with hosted(broker, client, registry) as hosting:
         (held,) = await outcomes(client, await enqueue(client, registry, "hold"))
 

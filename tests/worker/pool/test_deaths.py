@@ -10,6 +10,7 @@ import signal
 import struct
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,9 @@ async def test_a_death_between_being_writable_and_the_write_leaves_nothing_watch
         run = submit(pool, "echo", bytes(4 << 20))
         process = run.process
         assert process is not None
-        descriptor = process._sock.fileno()  # type: ignore[union-attr]
+        descriptor = process._sock.fileno()
         os.kill(pid, signal.SIGKILL)
-        while alive(pid):
-            time.sleep(0.001)  # noqa: ASYNC251  (the loop is not to hear of it first)
+        hold_the_loop_while(lambda: alive(pid))  # it is not to hear of it first
 
         process._writable()
 
@@ -104,15 +104,18 @@ async def test_a_death_before_the_rest_of_the_request_was_written_costs_the_job_
         run = submit(pool, "echo", bytes(4 << 20))
         assert run.process is not None
         sock = run.process._sock
-        while unread_bytes(sock):
-            time.sleep(0.001)  # noqa: ASYNC251  (the loop is not to write any more of it)
+        hold_the_loop_while(lambda: unread_bytes(sock))  # it is not to write any more of it
 
         os.kill(pid, signal.SIGKILL)
-        while alive(pid):
-            time.sleep(0.001)  # noqa: ASYNC251
+        hold_the_loop_while(lambda: alive(pid))
 
         assert wire.loads((await run).result) == bytes(4 << 20)
         assert pid not in pool.pids
+
+
+def hold_the_loop_while(condition: Callable[[], object]) -> None:
+    while condition():
+        time.sleep(0.001)
 
 
 def unread_bytes(sock: Any) -> int:
