@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from tests.conftest import wait_until
 from tests.e2e.conftest import Start, WorkerProcess, alive, wait_noted
 from tests.worker.hosting import enqueue, outcomes, recorded
-from tests.worker.test_waker import Silencer
+from tests.worker.silencer import Silencer
 from twolane import fleet, keys, runs
 from twolane.broker import connect
 from twolane.embedded import Embedded

@@ -20,7 +20,7 @@ from producer.cancel import cancel_run
 from tests.conftest import wait_until
 from tests.e2e.conftest import ROOT, Start, start
 from tests.worker.hosting import HostedWorker, enqueue, hosted, outcomes, registry_of
-from tests.worker.test_waker import Silencer
+from tests.worker.silencer import Silencer
 from twolane import fleet, job, keys
 from twolane.broker import connect
 from twolane.embedded import Embedded
