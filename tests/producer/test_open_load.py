@@ -20,8 +20,7 @@ from producer.sizing import Service
 from producer.submit import Caller
 from tests.conftest import wait_until
 from tests.producer.laboratory import loaded
-from tests.producer.making import START_MS, made
-from tests.producer.test_sweep import beat
+from tests.producer.making import START_MS, beat, made
 from twolane import queues, runs
 from twolane.errors import JobsFailed, RemoteError
 from twolane.registry import Registry
