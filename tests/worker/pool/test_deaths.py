@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.worker.pool.running import MODULES, alive, noted, result, submit, wait_until
@@ -111,6 +112,42 @@ async def test_a_death_before_the_rest_of_the_request_was_written_costs_the_job_
 
         assert wire.loads((await run).result) == bytes(4 << 20)
         assert pid not in pool.pids
+
+
+def stop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    hold_the_loop_while(lambda: psutil.Process(pid).status() != psutil.STATUS_STOPPED)
+
+
+async def test_a_job_that_had_not_begun_is_the_next_one_in_another_process() -> None:
+    order: list[str] = []
+    async with Pool(1, MODULES) as pool:
+        [pid] = pool.pids
+        stop(pid)
+        runs = {"first": submit(pool, "echo", bytes(4 << 20)), "second": submit(pool, "add", 1)}
+        for name, run in runs.items():
+            run.add_done_callback(lambda _, name=name: order.append(name))
+
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.gather(*runs.values())
+
+    assert order == ["first", "second"]
+
+
+async def test_a_job_that_had_not_begun_is_given_to_another_process_once(pool: Pool) -> None:
+    pids = set(pool.pids)
+    for pid in pids:
+        stop(pid)
+    run = submit(pool, "echo", bytes(4 << 20))
+    [first] = [pid for pid, has_job in pool.pids.items() if has_job]
+    [second] = pids - {first}
+
+    os.kill(first, signal.SIGKILL)
+    await wait_until(lambda: pool.pids.get(second))
+    os.kill(second, signal.SIGKILL)
+
+    with pytest.raises(ProcessDied, match="SIGKILL"):
+        await run
 
 
 def hold_the_loop_while(condition: Callable[[], object]) -> None:

@@ -32,7 +32,7 @@ async def test_a_module_that_ends_the_process_fails_the_start(
 
 
 async def test_jobs_wait_while_no_process_can_be_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = tmp_path / "broken"
     (tmp_path / "fickle_jobs.py").write_text(
@@ -48,13 +48,33 @@ async def test_jobs_wait_while_no_process_can_be_started(
     async with Pool(1, ["fickle_jobs"]) as pool:
         broken.touch()
         os.kill(await result(pool, "pid"), signal.SIGKILL)
-        await wait_until(lambda: len(broken.read_text()) >= 2)
+        await wait_until(lambda: "trying again in 0.1 s" in caplog.text)
+        await wait_until(lambda: "trying again in 0.2 s" in caplog.text)
+        assert len(broken.read_text()) >= 2
         run = submit(pool, "pid")
         assert not run.done()
 
         broken.unlink()
 
         assert (await run).ok
+
+
+def test_a_pool_of_no_processes_is_refused() -> None:
+    with pytest.raises(ValueError, match="processes=0"):
+        Pool(0, MODULES)
+
+
+async def test_a_pool_that_was_not_started_takes_no_job() -> None:
+    with pytest.raises(RuntimeError, match="not running"):
+        submit(Pool(1, MODULES), "add", 1)
+
+
+async def test_a_pool_is_started_once() -> None:
+    async with Pool(1, MODULES) as pool:
+        with pytest.raises(RuntimeError, match="started before"):
+            await pool.start()
+
+        assert await result(pool, "add", 1) == 2
 
 
 async def test_a_cancelled_start_leaves_no_process() -> None:
