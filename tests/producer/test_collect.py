@@ -98,13 +98,10 @@ async def test_the_time_for_waiting_ends_although_the_broker_says_nothing(client
 
 async def test_idleness_is_told_of(client: Redis) -> None:
     await submitted(client, 1)
-    idle = asyncio.Event()
+    idle: asyncio.Queue[Collected] = asyncio.Queue()
 
-    async def on_idle(_: Collected) -> None:
-        idle.set()
-
-    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=on_idle))
-    await idle.wait()
+    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=idle.put))
+    await idle.get()
     await settle(client, await claim(client), succeeded())
 
     assert (await following).run.is_over
@@ -137,16 +134,12 @@ async def test_jobs_whose_queue_was_deleted_are_told_of_when_the_others_are_done
     await submitted(client, 5)
     await settle(client, await claim(client, count=1), succeeded())
     running = await claim(client, count=1)
-    idle = asyncio.Event()
-
-    async def on_idle(_: Collected) -> None:
-        idle.set()
+    idle: asyncio.Queue[Collected] = asyncio.Queue()
 
     await client.delete(keys.IO_QUEUE)
-    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=on_idle))
+    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=idle.put))
     for _ in range(2 * producer.collect.PATIENCE):
-        idle.clear()
-        await idle.wait()
+        await idle.get()
     assert not following.done()  # one of them runs still
     await settle(client, running, succeeded())
 

@@ -9,6 +9,7 @@ import random
 import signal
 import struct
 import termios
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -148,6 +149,26 @@ async def test_a_job_that_had_not_begun_is_given_to_another_process_once(pool: P
 
     with pytest.raises(ProcessDied, match="SIGKILL"):
         await run
+
+
+async def test_a_job_that_had_not_begun_fails_where_the_pool_stops_first() -> None:
+    pool = Pool(1, MODULES)
+    await pool.start()
+    [pid] = pool.pids
+    stop(pid)
+    run = submit(pool, "echo", bytes(4 << 20))
+    assert run.process is not None
+    may_be_buried = threading.Event()
+    pool._executor.submit(may_be_buried.wait, 20)
+
+    os.kill(pid, signal.SIGKILL)
+    await run.process.ended
+    stopping = asyncio.create_task(pool.stop())
+    asyncio.get_running_loop().call_soon(may_be_buried.set)  # after the first step of stop()
+    await stopping
+
+    with pytest.raises(ProcessDied, match="SIGKILL"):
+        await asyncio.wait_for(run, 5)
 
 
 def hold_the_loop_while(condition: Callable[[], object]) -> None:
