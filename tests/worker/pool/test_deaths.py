@@ -22,6 +22,7 @@ from tests.worker.pool.running import MODULES, alive, noted, result, submit, wai
 from twolane import wire
 from twolane.errors import ProcessDied
 from worker.pool import Pool, Ran
+from worker.process import describe_exit
 
 DEATHS = {
     "segmentation fault": (("segfault",), r"killed by SIGSEGV \(segmentation fault\)"),
@@ -29,6 +30,20 @@ DEATHS = {
     "exit with 7": (("leave", 7), "exited with status 7 in the middle of the job"),
     "half a result": (("die_in_the_middle_of_a_result",), "killed by SIGKILL"),
 }
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (0, "exited with status 0"),
+        (255, "exited with status 255, or unseen: the process that starts the others died"),
+        (-signal.SIGKILL, "killed by SIGKILL (from outside, or by the kernel when memory ran out)"),
+        (-signal.SIGSEGV, "killed by SIGSEGV (segmentation fault)"),
+        (-100, "killed by signal 100"),
+    ],
+)
+def test_an_end_is_told_in_words(status: int, words: str) -> None:
+    assert describe_exit(status) == words
 
 
 @pytest.mark.parametrize(("call", "message"), DEATHS.values(), ids=DEATHS)

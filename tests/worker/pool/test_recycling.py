@@ -18,6 +18,15 @@ async def test_a_process_over_the_memory_limit_is_killed_in_the_job() -> None:
         assert await result(pool, "add", 1) == 2
 
 
+async def test_a_process_that_runs_no_job_is_not_held_to_the_memory_limit() -> None:
+    async with Pool(1, MODULES, max_memory_bytes=1) as pool:
+        assert pool._memory is not None
+
+        pool._memory._check()
+
+        assert pool.restarts == 0
+
+
 async def test_a_process_that_keeps_too_much_is_replaced_after_the_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

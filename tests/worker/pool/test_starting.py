@@ -31,6 +31,16 @@ async def test_a_module_that_ends_the_process_fails_the_start(
         await Pool(2, ["deadly_jobs"]).start()
 
 
+async def test_a_module_that_ends_python_fails_the_start_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "interrupted_jobs.py").write_text("raise KeyboardInterrupt('early')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(JobDefinitionError, match="cannot be loaded: KeyboardInterrupt: early"):
+        await Pool(2, ["interrupted_jobs"]).start()
+
+
 async def test_jobs_wait_while_no_process_can_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
