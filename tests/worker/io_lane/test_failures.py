@@ -73,6 +73,18 @@ async def test_an_error_is_recorded_with_the_traceback_of_the_job(bench: Bench) 
     assert "in fail" in ended.error.traceback
 
 
+@pytest.mark.parametrize(
+    "function", [exit_python, exit_from_thread, stop_iteration_from_thread, quit_from_thread]
+)
+async def test_what_ends_more_than_the_job_is_recorded_with_the_jobs_traceback_too(
+    bench: Bench, function: Callable[..., Any]
+) -> None:
+    ended = await bench.end_of(function)
+
+    assert ended.error is not None
+    assert f"in {function.__name__}\n" in ended.error.traceback
+
+
 async def test_arqs_retry_asks_for_another_try(bench: Bench) -> None:
     ended = await bench.end_of(ask_for_another_try, 2.5)
 
@@ -129,8 +141,8 @@ async def test_a_result_that_exits_as_it_is_encoded_ends_its_job_alone(
 async def test_a_result_over_the_limit_fails() -> None:
     small = Bench(max_result_bytes=1000)
 
-    within = await small.end_of(return_bytes, 900)
-    small.start(return_bytes, 1001)
+    within = await small.end_of(return_bytes, 997)  # and three bytes that tell how many
+    small.start(return_bytes, 998)
     over = (await small.wait_ended(2))[1]
     await small.lane.close()
 

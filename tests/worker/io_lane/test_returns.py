@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +42,41 @@ async def test_a_plain_function_runs_in_a_thread(bench: Bench) -> None:
     assert thread != threading.current_thread().name
 
 
+async def test_a_thread_sees_the_context_variables_of_who_started_it() -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+    @job(lane="io")
+    def look() -> str:
+        return variable.get()
+
+    variable.set("set")
+    ended = await Bench(look).end_of(look)
+
+    assert wire.loads(ended.result) == "set"
+
+
+async def test_a_thread_is_charged_for_what_it_computes() -> None:
+    @job(lane="io")
+    def burn() -> None:
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            pass
+
+    ended = await Bench(burn).end_of(burn)
+
+    assert ended.cpu_seconds >= 0.05
+
+
+async def test_a_threads_job_does_not_keep_its_worker_from_ending() -> None:
+    @job(lane="io")
+    def is_daemon() -> bool:
+        return threading.current_thread().daemon
+
+    ended = await Bench(is_daemon).end_of(is_daemon)
+
+    assert wire.loads(ended.result) is True
+
+
 async def test_arguments_become_what_the_annotations_ask_for(bench: Bench) -> None:
     ended = await bench.end_of(weekday, "2024-02-29")
 
@@ -68,9 +104,10 @@ async def test_one_jobs_changes_of_the_context_are_not_seen_by_another() -> None
 
     @job
     async def change(ctx: dict[str, Any]) -> str:
-        before, ctx["shared"] = variable.get(), "changed"
+        seen = f"{variable.get()}, {ctx['shared']}"
+        ctx["shared"] = "changed"
         variable.set("changed")
-        return f"{before}, {ctx['shared']}"
+        return seen
 
     bench = Bench(change)
     bench.start(change)
@@ -78,7 +115,7 @@ async def test_one_jobs_changes_of_the_context_are_not_seen_by_another() -> None
     ended = await bench.wait_ended(2)
     await bench.lane.close()
 
-    assert [wire.loads(one.result) for one in ended] == ["unset, changed"] * 2
+    assert [wire.loads(one.result) for one in ended] == ["unset, with all jobs"] * 2
 
 
 @pytest.mark.parametrize(
@@ -96,6 +133,14 @@ async def test_arguments_that_do_not_fit_are_refused_before_the_job_starts(
         bench.lane.start(bench.attempt(function, args))
 
     assert bench.ended == []
+
+
+async def test_arguments_that_do_not_fit_in_a_thread_are_no_ones_next_try(bench: Bench) -> None:
+    ended = await bench.end_of(block, "one", "too many")
+
+    assert ended.error is not None
+    assert ended.error.type == "BadArguments"
+    assert not ended.retryable
 
 
 @pytest.mark.parametrize("error", ENDING, ids=repr)

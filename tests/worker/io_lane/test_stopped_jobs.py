@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import worker.io
+from tests.conftest import wait_until
 from tests.worker.io_lane.bench import Bench
 from tests.worker.io_lane.jobs import (
     add,
@@ -57,23 +58,59 @@ async def test_timeouts_of_a_second_and_more_are_kept_one_by_one() -> None:
 
 
 async def test_a_thread_over_its_timeout_is_left_behind() -> None:
-    let_go, left = threading.Event(), threading.Event()
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: complaints.append(told))
+    let_go, threads = threading.Event(), []
 
     @job(lane="io", timeout=0.05)
     def block_until() -> None:
+        threads.append(threading.current_thread())
         let_go.wait(60)
-        left.set()
 
     bench = Bench(block_until)
     ended = await bench.end_of(block_until)
 
     assert ended.error is not None
     assert ended.error.type == "JobTimeout"
-    assert not left.is_set()
+    assert threads[0].is_alive()
     let_go.set()
-    assert await asyncio.to_thread(left.wait, 10)
+    await asyncio.to_thread(threads[0].join, 10)
+    assert not threads[0].is_alive()
     await bench.lane.close()
     assert len(bench.ended) == 1
+    assert complaints == []
+
+
+def test_a_thread_that_outlives_its_loop_ends_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    complaints: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", complaints.append)
+    let_go, threads = threading.Event(), []
+
+    @job(lane="io")
+    def block_until() -> None:
+        threads.append(threading.current_thread())
+        let_go.wait(60)
+
+    async def begin() -> None:
+        Bench(block_until).start(block_until)
+        await wait_until(lambda: threads, "the thread")
+
+    asyncio.run(begin())
+    let_go.set()
+    threads[0].join(10)
+
+    assert not threads[0].is_alive()
+    assert complaints == []
+
+
+async def test_a_lease_is_kept_for_the_jobs_timeout_and_the_grace_and_no_longer(
+    bench: Bench,
+) -> None:
+    attempt = bench.start(wait_forever)
+
+    kept = attempt.deadline - attempt.started
+    assert kept == pytest.approx(0.05 + 2 * worker.io.CANCEL_GRACE_SECONDS)
+    await bench.wait_ended()
 
 
 async def test_threads_that_do_not_end_leave_the_lane_able_to_run_others() -> None:
@@ -123,7 +160,7 @@ async def test_a_stopped_job_ends_with_the_first_verdict(verdict: Verdict) -> No
 
 
 async def test_a_job_that_swallows_cancellation_loses_its_slot_after_the_grace(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker.io, "CANCEL_GRACE_SECONDS", 0.1)
     let_go = asyncio.Event()
@@ -146,6 +183,7 @@ async def test_a_job_that_swallows_cancellation_loses_its_slot_after_the_grace(
 
     assert ended.error is not None
     assert ended.error.type == "JobTimeout"
+    assert "(swallow) did not end within 0.1 s of being cancelled" in caplog.text
     await bench.lane.close()
     assert len(bench.ended) == 1
 
