@@ -9,7 +9,7 @@ import pytest
 
 from tests.worker.pool.running import MODULES, alive, noted, result, submit, wait_until
 from twolane import wire
-from twolane.errors import JobTimeout
+from twolane.errors import JobTimeout, ProcessDied
 from worker.pool import Pool
 
 
@@ -95,3 +95,16 @@ async def test_cancelling_a_waiting_job_kills_nothing(tmp_path: Path) -> None:
         assert wire.loads((await running).result) == wire.loads((await last).result)
         assert not (tmp_path / "never").exists()
         assert pool.restarts == 0
+
+
+async def test_of_two_reasons_to_kill_a_process_the_first_one_is_told(
+    pool: Pool, tmp_path: Path
+) -> None:
+    run = submit(pool, "spin", f"{tmp_path}/spins")
+    assert run.process is not None
+
+    run.process.kill(JobTimeout("the first"))
+    run.process.kill(ProcessDied("the second"))
+
+    with pytest.raises(JobTimeout, match="the first"):
+        await run
