@@ -86,7 +86,7 @@ class Exchange:
         self._talking += 1
         try:
             answer = await self._store.exchange(self._queue, report, request)
-        except BaseException as error:
+        except BaseException as error:  # cancelled too, it must not lose what it was to tell
             self._acknowledger.put_back(report)
             if request is not None:
                 self._claimer.answered(request, None)

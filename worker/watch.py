@@ -120,6 +120,7 @@ class Watch(threading.Thread):
                 self._on_lost([one for one in batch if one[0] in lost])
 
     def _call(self, args: list[Any]) -> list[bytes]:
+        # Here and below: redis-py's annotations are those of its two clients, the awaited one too.
         try:
             return self._client.evalsha(self._renewal.sha, 1, self._queue, *args)  # type: ignore[return-value]
         except NoScriptError:
@@ -127,7 +128,6 @@ class Watch(threading.Thread):
 
     def _speak_for_loop(self, blocked_by: str) -> None:
         """Send the heartbeat that the blocked loop cannot: a worker that is held is not dead."""
-        # Here and above: redis-py's annotations are those of its two clients, the awaited one too.
         seconds, micros = self._client.time()  # type: ignore[misc]
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         beat = msgspec.structs.replace(self._beat, blocked_by=blocked_by, at_ms=now_ms)

@@ -55,7 +55,7 @@ async def test_a_result_kept_for_longer_than_the_server_can_count_is_recorded(
 async def test_a_payload_of_another_type_fails_its_job_alone(broker: str, client: Redis) -> None:
     registry = registry_of([fine])
     await client.zadd(keys.IO_QUEUE, {"odd": 1})
-    await client.rpush(keys.job("odd"), "not a string")  # type: ignore[misc]
+    await client.rpush(keys.job("odd"), "not a string")
     async with hosted(broker, client, registry):
         run = await enqueue(client, registry, "fine", *[{}] * 100)
 

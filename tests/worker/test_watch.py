@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -80,14 +80,7 @@ async def lease(client: Redis, job_id: str = "one", fence: bytes = FENCE) -> Non
 async def wait_renewals(watching: Watching, count: int) -> None:
     for _ in range(count):
         before = watching.watch.renewed_at
-        await wait_until(_truth(lambda b=before: watching.watch.renewed_at > b), "a renewal")
-
-
-def _truth(condition: Callable[[], bool]) -> Callable[[], Any]:
-    async def ask() -> bool:
-        return condition()
-
-    return ask
+        await wait_until(lambda b=before: watching.watch.renewed_at > b, "a renewal")
 
 
 # -- Renewal --
@@ -304,7 +297,7 @@ async def test_a_job_in_a_folder_whose_name_is_not_text_may_block_the_loop(
     names = {"__name__": "jobs"}
     source = "import time\nasync def hold():\n    time.sleep(1.2)\n"
     exec(compile(source, "/home/jos\udce9/jobs.py", "exec"), names)
-    registry = registry_of([job(names["hold"])])  # type: ignore[type-var]
+    registry = registry_of([job(names["hold"])])
     async with hosted(broker, client, registry) as hosting:
         (held,) = await outcomes(client, await enqueue(client, registry, "hold"))
 
