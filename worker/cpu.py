@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -21,23 +21,29 @@ SHORT_SECONDS: Final = 0.02
 
 
 class CpuLane:
-    """Runs attempts in a pool's processes and reports each one's end once, from the event loop."""
+    """Runs attempts in a pool's processes and reports each one's end once, from the event loop.
 
-    def __init__(self, pool: Pool, finish: Finish) -> None:
+    ``on_room`` is called when more can be claimed again than before.
+    """
+
+    def __init__(
+        self, pool: Pool, finish: Finish, on_room: Callable[[], None] = lambda: None
+    ) -> None:
         self._pool = pool
         self._finish = finish
+        pool.on_recovery = on_room
         self._ahead = Ahead(
             pool.size,
             SHORT_SECONDS,
             functools.partial(self.stop, verdict=Verdict.RELEASED),
             waits=_has_no_process,
             # They wait for a process that is being started, not behind a long job.
-            holds_on=lambda: pool.busy < pool.size,
+            holds_on=lambda: pool.busy < pool.size - pool.missing,
         )
 
     def ahead(self) -> int:
-        """How many jobs to claim beyond those that have a process."""
-        return self._ahead.allowed()
+        """How many jobs to claim beyond one a process; below zero where processes are missing."""
+        return -self._pool.missing or self._ahead.allowed()
 
     def start(self, attempt: Attempt) -> None:
         """Start an attempt whose job and payload are known, or let it wait for a process."""

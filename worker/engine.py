@@ -219,7 +219,8 @@ class Engine(arq.worker.Worker):
         places = self.slots + self.runner.ahead()
         # What the store refuses must not pile up: no more than four times the slots.
         free = min(places - len(self.running), 4 * self.slots - len(self._held)) - self._asked
-        self.exchange.portion = min(PORTION, -(-places // CONVERSATIONS))
+        # One at the least: what has ended is told also where nothing can start.
+        self.exchange.portion = max(1, min(PORTION, -(-places // CONVERSATIONS)))
         count = min(free, self.exchange.portion)
         if count <= 0:
             return None

@@ -28,7 +28,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Self
 
@@ -105,6 +105,9 @@ class Pool:
         self._idle: list[JobProcess] = []
         # Those that hold a place; one that is to end gives its place up first.
         self._members: set[JobProcess] = set()
+        # Those of them whose predecessors could not start.
+        self._doubtful: set[JobProcess] = set()
+        self.on_recovery: Callable[[], None] = lambda: None
         self._all: dict[JobProcess, asyncio.Task[None]] = {}
         self._opened: asyncio.Future[None] | None = None
         self._stopping = False
@@ -114,6 +117,11 @@ class Pool:
     def busy(self) -> int:
         """How many jobs run now."""
         return self._busy
+
+    @property
+    def missing(self) -> int:
+        """How many processes cannot be started at present; ``on_recovery`` tells when one was."""
+        return len(self._doubtful)
 
     @property
     def pids(self) -> dict[int, bool]:
@@ -243,6 +251,8 @@ class Pool:
     def _hire(self, delay: float = 0.0) -> None:
         process = JobProcess(self._plan, self._welcome, self._answered)
         self._members.add(process)
+        if delay:
+            self._doubtful.add(process)
         self._all[process] = self._loop.create_task(self._tend(process, delay))
 
     def _welcome(self, process: JobProcess) -> None:
@@ -251,6 +261,9 @@ class Pool:
         if not self._opened.done() and all(one.ready for one in self._members):
             self._opened.set_result(None)
         self._pump()
+        if process in self._doubtful:
+            self._doubtful.remove(process)
+            self.on_recovery()
 
     async def _tend(self, process: JobProcess, delay: float) -> None:
         failure: TwolaneError | None = None
@@ -314,6 +327,7 @@ class Pool:
         if process not in self._members:
             return
         self._members.remove(process)
+        self._doubtful.discard(process)
         with contextlib.suppress(ValueError):
             self._idle.remove(process)
         if not self._stopping:

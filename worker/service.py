@@ -324,4 +324,4 @@ async def _lane(
         max_result_bytes=wire.MAX_RESULT_BYTES,
     )
     await pool.start()
-    return CpuLane(pool, engine.finish), None
+    return CpuLane(pool, engine.finish, engine.wake), None

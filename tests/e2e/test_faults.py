@@ -12,13 +12,14 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.conftest import wait_until
+from tests.e2e.broker_keys import held
 from tests.e2e.conftest import Start, WorkerProcess, alive, wait_noted
 from tests.worker.hosting import enqueue, outcomes, recorded
 from tests.worker.silencer import Silencer
 from twolane import fleet, keys, runs
 from twolane.broker import connect
 from twolane.embedded import Embedded
-from twolane.registry import Registry
+from twolane.registry import Job, Registry
 
 
 async def assert_each_recorded_once(client: Redis, run: str, count: int) -> None:
@@ -47,6 +48,40 @@ async def wait_fenced(client: Redis, worker: WorkerProcess) -> None:
 
 def pid_in(note: Path) -> int:
     return int(note.read_text())
+
+
+# -- A worker whose processes cannot be started again --
+
+
+async def test_a_cpu_worker_without_processes_leaves_its_jobs_to_others_until_it_has_some(
+    client: Redis, start: Start, notes: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    (tmp_path / "fickle_jobs.py").write_text(
+        "import os\n"
+        "from twolane import job\n"
+        f"if os.path.exists({str(broken)!r}):\n"
+        "    os._exit(3)\n"
+        "@job\n"
+        "def die(): os._exit(4)\n"
+        "@job\n"
+        "def pid(): return os.getppid()\n"
+    )
+    registry = Registry([Job("die", lambda: None, "cpu"), Job("pid", lambda: 0, "cpu")])
+    worker = start("cpu", modules=("fickle_jobs",))
+    await worker.heartbeat(client)
+    broken.touch()
+    await wait_settled(client, await enqueue(client, registry, "die", *[{}] * 2), 2)
+    await worker.wait_logged("trying again in 0.2 s")
+
+    run = await enqueue(client, registry, "pid", *[{}] * 8)
+    await worker.wait_logged("trying again in 1.6 s")
+    assert await held(client) == []
+
+    broken.unlink()
+    await wait_settled(client, run, 8)
+    await assert_each_recorded_once(client, run, 8)
+    assert {one.try_ for one in await outcomes(client, run)} == {1}
 
 
 # -- A worker that is killed --

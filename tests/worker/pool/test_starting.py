@@ -61,12 +61,14 @@ async def test_jobs_wait_while_no_process_can_be_started(
         await wait_until(lambda: "trying again in 0.1 s" in caplog.text)
         await wait_until(lambda: "trying again in 0.2 s" in caplog.text)
         assert len(broken.read_text()) >= 2
+        assert pool.missing == 1
         run = submit(pool, "pid")
         assert not run.done()
 
         broken.unlink()
 
         assert (await run).ok
+        assert pool.missing == 0
 
 
 def test_a_pool_of_no_processes_is_refused() -> None:
