@@ -67,6 +67,13 @@ async def hold(ctx: dict[str, Any], key: str, go: str) -> str:
 
 
 @job
+async def tell_the_time(ctx: dict[str, Any], key: str) -> float:
+    """The wall clock of its worker, s."""
+    await _once(ctx, key, asyncio.sleep(0))
+    return time.time()
+
+
+@job
 async def block_the_loop(ctx: dict[str, Any], key: str, seconds: float) -> str:
     ledger.write("start", key, _try(ctx))
     time.sleep(seconds)  # noqa: ASYNC251  (what a job should not do)
@@ -134,6 +141,13 @@ def hold_a_process(key: str, go: str) -> str:
         time.sleep(POLL_SECONDS)
     ledger.write("effect", key)
     return key
+
+
+@job
+def hold_a_result(key: str, go: str, size: int) -> bytes:
+    """Wait until there is a file ``go``, then return so many bytes."""
+    hold_a_process(key, go)
+    return bytes(size)
 
 
 @job

@@ -53,6 +53,9 @@ async def churn(lab: Lab) -> None:
     left = JOBS - len(await lab.records())
     lab.check(left > 0, "all jobs were over before the churn was")
     await lab.wait_recorded(JOBS, 60)
+    lab.check(killed > 0 < stopped, "the dice spared all of one kind")
+    again = len(lab.entries("start")) - JOBS
+    lab.check(again >= killed, f"{again} jobs were cut short by {killed} deaths")
     lab.note(f"{killed} killed, {stopped} stopped")
 
 
@@ -74,6 +77,7 @@ async def rolling_restart(lab: Lab) -> None:
         codes = await asyncio.gather(*(one.wait() for one in old))
         lab.check(not any(codes), f"exit codes {codes}")
     took = time.monotonic() - began
+    lab.check(len(await lab.records()) < JOBS, "all jobs were over before the last one left")
     await lab.wait_recorded(JOBS, 60)
     starts = lab.entries("start")
     tries = [one for one in starts if one.try_ > 1]
@@ -100,6 +104,7 @@ async def two_versions(lab: Lab) -> None:
     old.send(signal.SIGTERM)
     await old.wait()
     parked = await dead.ids(lab.client)
+    lab.check(len(parked) > 0, "the older one came to none of the new jobs")
     refused = await lab.store.revive(parked)
     lab.check(not refused, f"{len(refused)} could not be retried")
     lab.lives = dict.fromkeys(parked, 2)

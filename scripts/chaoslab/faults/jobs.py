@@ -62,6 +62,8 @@ async def poison_io(lab: Lab) -> None:
     letters = await dead.ids(lab.client)
     lab.check(letters == [poison], f"{len(letters)} dead letters, expected the poison alone")
     lab.check(bool(await lab.client.hget(keys.dead(poison), "payload")), "its payload is gone")
+    starts = sum(one.id == poison for one in lab.entries("start"))
+    lab.check(starts == 5, f"the poison started {starts} times")
     lab.note(f"{keeper.starts - 1} workers died of it")
 
 
