@@ -13,7 +13,7 @@ from chaoslab.catalog import fault
 from chaoslab.lab import Lab
 from chaoslab.load import Load, start_workers
 from chaoslab.places import free_port
-from producer.collect import follow
+from producer.collect import Collected, follow
 from twolane import keys
 from twolane.errors import JobsLost, TwolaneError, UnknownRun
 
@@ -149,6 +149,53 @@ async def flushall(lab: Lab) -> None:
     await lab.enqueue("nap", 50, seconds=0.02)
     await lab.wait_recorded(50)
     lab.check(all(one.code is None for one in workers), "a worker ended")
+
+
+@fault(
+    "evicted", "Valkey",
+    "a server that is short of memory evicts keys of all kinds (`allkeys-random`) under jobs that "
+    "run and jobs that wait",
+    "who waits for a run has all of its outcomes or is told; workers go on with the next one",
+)  # fmt: skip
+async def evicted(lab: Lab) -> None:
+    workers = await start_workers(lab)
+    go = str(lab.directory / "go")
+    sets = [await lab.enqueue("hold", 40, expect="", go=go)]
+    await lab.wait_entries("start", 40)
+    # All slots are taken, so these wait.
+    sets += [await lab.enqueue("nap", 30, expect="", seconds=0.01) for _ in range(10)]
+    following = [lab.go(_follow(lab, ids)) for ids in sets]
+    lab.forgotten |= {one for ids in sets for one in ids}
+    payloads = [keys.job(one) for ids in sets for one in ids]
+    count = await _evict(lab, int(await lab.client.dbsize()) // 3)
+    left = int(await lab.client.exists(*payloads))
+    lab.check(left < len(payloads), "no payload was evicted")
+    (lab.directory / "go").touch()
+    await asyncio.wait(following, timeout=20)
+    ends = [one.exception() if one.done() else TimeoutError() for one in following]
+    wrong = [one for one in ends if one and not isinstance(one, JobsLost | UnknownRun)]
+    lab.check(not wrong, f"who waits for a run is told {wrong!r}")
+    lab.note(f"{count} keys evicted, {sum(one is None for one in ends)} of {len(ends)} runs whole")
+    after = await asyncio.wait_for(_follow(lab, await lab.enqueue("nap", 50, seconds=0.01)), 15)
+    lab.check(len(after) == 50, "the next run is not whole")
+    lab.check(all(one.code is None for one in workers), "a worker ended")
+
+
+async def _follow(lab: Lab, ids: list[str]) -> Collected:
+    return await follow(lab.client, ids[0].rpartition("-")[0])
+
+
+async def _evict(lab: Lab, count: int) -> int:
+    """Leave the server short of memory until it has evicted so many keys; how many it has."""
+    await lab.client.config_set("maxmemory-policy", "allkeys-random")
+    # From above, in small steps: one too large would evict all there is.
+    limit = int((await lab.client.info("memory"))["used_memory"]) + 64 * 1024
+    while (evicted := int((await lab.client.info("stats"))["evicted_keys"])) < count:
+        limit -= 512
+        await lab.client.config_set("maxmemory", str(limit))
+    await lab.client.config_set("maxmemory", "0")
+    await lab.client.config_set("maxmemory-policy", "noeviction")
+    return evicted
 
 
 async def _held(lab: Lab, count: int, slots: int = 20) -> tuple[list[str], set[str]]:
