@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +21,9 @@ import pytest
 import redis.exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
-from twolane import keys, outcome, wire
+from twolane import dead, keys, outcome, wire
 from twolane.broker import connect
 from twolane.outcome import Outcome
 from twolane.store import NewJob, Store
@@ -524,3 +527,59 @@ async def test_what_failed_beside_a_fault_is_told_with_it(chaos: SimpleNamespace
     found = await chaos.lab.run(chaos.catalog.Fault("broken", "jobs", "what", "none", inject), 1)
 
     assert found.broken == ["TimeoutError: not within 0.1 s: 1 outcomes", "KeyError: 'beside'"]
+
+
+# -- A fault that did nothing: its row must not be kept --
+
+
+async def nothing(*_: Any, **__: Any) -> int:
+    return 0
+
+
+async def none(*_: Any, **__: Any) -> list[str]:
+    return []
+
+
+def no_fault(result: Any) -> Any:
+    return lambda *_, **__: result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "thing", "attribute", "instead", "told"),
+    [
+        ("scripts-flushed", Redis, "script_flush", nothing, "times only"),
+        ("maxmemory", Redis, "config_set", nothing, "enqueueing did not fail"),
+        ("leases-deleted", Redis, "delete", nothing, "0 leases were there"),
+        ("payloads-deleted", Redis, "delete", nothing, "0 payloads were there"),
+        ("half-open", "proxy.Proxy", "swallow", no_fault(0), "only 0 connections were there"),
+        ("latency", random.Random, "uniform", no_fault(0.0), "only 0 pieces of requests were"),
+        ("two-versions", dead, "ids", none, "the older one came to none"),
+        ("killed-in-a-result", "faults.pool", "_kill", no_fault(False), "the process had ended"),
+        ("cancel-races-end", "faults.jobs", "cancel_jobs", nothing, "no race: 400 done"),
+        ("clock-jump", "faults.workers", "faketime", no_fault({}), "clock did not jump"),
+        ("pool-parent-sigkill", "fleet.Worker", "family", no_fault([]), "processes are not known"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "-" in value else "",
+)  # fmt: skip
+async def test_a_row_whose_fault_did_nothing_is_broken(
+    chaos: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    thing: Any,
+    attribute: str,
+    instead: Any,
+    told: str,
+) -> None:
+    def check(_: Any, holds: bool, otherwise: str) -> None:
+        assert holds, otherwise
+
+    if isinstance(thing, str):
+        # Imported with the harness: there is no such module without its path.
+        thing = operator.attrgetter(thing)(sys.modules["chaoslab"])
+    monkeypatch.setattr(thing, attribute, instead)
+    monkeypatch.setattr(chaos.lab.Lab, "check", check)  # the rest of it would take its time
+
+    row = await chaos.lab.run(chaos.catalog.ALL[name], 1)
+
+    assert told in row.broken[0], row.broken
