@@ -237,6 +237,20 @@ async def test_a_job_whose_abort_was_asked_for_learns_of_it_at_its_next_claim(
     assert subject.held.abort
 
 
+@pytest.mark.parametrize("event", ["release", "drop-in: release"])
+async def test_a_release_gives_the_try_back(client: Redis, event: str) -> None:
+    subject = Subject(client)
+    await subject.enqueue()
+    await subject.claim()
+
+    await EVENTS[event](subject)
+    assert not await client.exists(keys.retry(ID))
+
+    await subject.claim()
+    assert subject.held is not None
+    assert subject.held.try_ == 1
+
+
 def test_no_state_has_two_rows_for_one_event() -> None:
     pairs = [(row.state, row.event) for row in TABLE]
 
