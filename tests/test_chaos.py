@@ -557,7 +557,7 @@ def no_fault(result: Any) -> Any:
         ("two-versions", dead, "ids", none, "the older one came to none"),
         ("killed-in-a-result", "faults.pool", "_kill", no_fault(False), "the process had ended"),
         ("cancel-races-end", "faults.jobs", "cancel_jobs", nothing, "no race: 400 done"),
-        ("server-clock", "faults.server", "faketime", no_fault({}), "the jump of the server's clock"),
+        ("server-clock", "faults.server", "faketime", no_fault({}), "the server's clock"),
         ("clock-jump", "faults.workers", "faketime", no_fault({}), "clock did not jump"),
         ("pool-parent-sigkill", "fleet.Worker", "family", no_fault([]), "processes are not known"),
     ],
