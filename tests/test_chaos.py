@@ -328,6 +328,14 @@ def test_a_key_belongs_to_a_run_or_to_nobody(chaos: SimpleNamespace) -> None:
     assert found == [one.encode() for one in shared + left]
 
 
+def test_each_kind_of_job_comes_as_often_as_the_others(chaos: SimpleNamespace) -> None:
+    fed = chaos.soak.shuffled("abc", random.Random(1))
+    rounds = ["".join(next(fed) for _ in range(3)) for _ in range(20)]
+
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len(set(rounds)) > 1
+
+
 def test_samples_are_kept_as_the_means_of_minutes(chaos: SimpleNamespace) -> None:
     assert chaos.soak.by_minute([(1, 2.0), (59, 3.0), (60, 7.0), (185, 1.0)]) == [2.5, 7, 1]
 
