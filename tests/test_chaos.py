@@ -73,10 +73,10 @@ def chaos() -> Iterator[SimpleNamespace]:
         sys.path.remove(str(SCRIPTS))
 
 
-def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+def script(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "chaoslab", *arguments],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{ROOT}"},
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{ROOT}", **variables},
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
@@ -460,6 +460,18 @@ def test_an_unknown_fault_is_a_usage_error() -> None:
 
     assert done.returncode == 2
     assert "scripts/chaos list" in done.stderr
+
+
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--need-all",), 1)])
+def test_a_fault_that_is_left_out_is_named_and_where_all_are_needed_breaks_its_promise(
+    options: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    done = script("run", "server-clock", "--json", *options, PATH=str(tmp_path))
+
+    assert done.returncode == code
+    (row,) = json.loads(done.stdout)
+    assert row["skipped"] == "it needs faketime (Debian: apt-get install faketime)"
+    assert row["broken"] == ([row["skipped"]] if code else [])
 
 
 # -- One fault, for real, kept and broken --
