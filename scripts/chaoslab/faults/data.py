@@ -85,7 +85,8 @@ async def scripts_flushed(lab: Lab) -> None:
     lab.check(len(lab.entries("effect")) == count, "a job ran twice")
     errors = await lab.client.info("errorstats")
     missed = int(errors.get("errorstat_NOSCRIPT", {}).get("count", 0))
-    lab.check(missed > 50, f"a script was missed {missed} times only")
+    lab.check(missed > 20, f"a script was missed {missed} times only")
+    lab.note(f"{missed} calls of a script that was gone")
 
 
 @fault(

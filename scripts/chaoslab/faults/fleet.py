@@ -66,7 +66,8 @@ async def churn(lab: Lab) -> None:
 )  # fmt: skip
 async def rolling_restart(lab: Lab) -> None:
     crew = await _crew(lab)
-    await _fill(lab, 0.5)
+    # Twice what the restarts take on four cores.
+    await _fill(lab, 1.0)
     began = time.monotonic()
     for first in range(0, WORKERS, AT_A_TIME):
         new = [lab.fleet.launch("io", "--concurrency", str(SLOTS)) for _ in range(AT_A_TIME)]
