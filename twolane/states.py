@@ -24,6 +24,7 @@ class State(Enum):
     DONE = "done"
     CANCELLED = "cancelled"
     DEAD = "dead"
+    ASTRAY = "astray"
 
 
 MEANING: Final[dict[State, str]] = {
@@ -35,6 +36,7 @@ MEANING: Final[dict[State, str]] = {
     State.DONE: "result",
     State.CANCELLED: "result, which says so",
     State.DEAD: "result, and a dead letter with the payload",
+    State.ASTRAY: "payload alone: somebody deleted its place, or the whole queue",
 }
 
 
@@ -62,6 +64,7 @@ FENCED: Final = (
     ("release", "release", "refused and counted"),
     ("drop-in's end", "arq_settle", "refused"),
 )
+PLACE_DELETED: Final = "its place is deleted"
 CHANGES: Final[tuple[Transition, ...]] = (
     Transition(S.UNKNOWN, "enqueue", "enqueue", S.WAITING),
     Transition(S.UNKNOWN, "enqueue for later", "enqueue", S.SCHEDULED),
@@ -126,6 +129,10 @@ CHANGES: Final[tuple[Transition, ...]] = (
     Transition(S.CANCELLED, "result expires", "", S.UNKNOWN),
     Transition(S.DEAD, "dead retry", "revive", S.WAITING, "with a fresh set of tries"),
     Transition(S.DEAD, "dead drop", "", S.DONE, "its result stays for as long as it is kept"),
+    Transition(S.SCHEDULED, PLACE_DELETED, "", S.ASTRAY, "no event of ours"),
+    Transition(S.WAITING, PLACE_DELETED, "", S.ASTRAY, "no event of ours"),
+    Transition(S.ASTRAY, "enqueue", "enqueue", S.WAITING, "refused: the id is known; placed again"),
+    Transition(S.ASTRAY, "enqueue for later", "enqueue", S.SCHEDULED, "likewise"),
 )
 
 
@@ -148,7 +155,7 @@ NO_CHANGES: Final[tuple[Transition, ...]] = (
     *(_stays(state, "claim", "claim", "passed over: held") for state in HELD),
     *(
         _stays(state, "claim", "claim", "not there to be taken")
-        for state in (S.UNKNOWN, S.DONE, S.CANCELLED, S.DEAD)
+        for state in (S.UNKNOWN, S.DONE, S.CANCELLED, S.DEAD, S.ASTRAY)
     ),
     *(_stays(state, "renew", "renew", "the lease is extended") for state in HELD),
     *(
@@ -158,7 +165,7 @@ NO_CHANGES: Final[tuple[Transition, ...]] = (
     _stays(S.ABORTING, "cancel", "cancel", "put to its worker again"),
     *(
         _stays(state, "cancel", "cancel", "passed over")
-        for state in (S.UNKNOWN, S.DONE, S.CANCELLED, S.DEAD)
+        for state in (S.UNKNOWN, S.DONE, S.CANCELLED, S.DEAD, S.ASTRAY)
     ),
     *(
         _stays(state, "dead retry", "revive", "refused: it is no dead letter")

@@ -35,6 +35,9 @@ class Subject:
         seconds, micros = await self.client.time()
         now_ms = seconds * 1000 + micros // 1000
         score = await self.client.zscore(QUEUE, ID)
+        if score is None and await self.client.exists(keys.job(ID)):
+            assert not await self.client.exists(keys.in_progress(ID), keys.result(ID))
+            return State.ASTRAY
         if score is None:  # nothing of it is left but what it came to
             leftover = (keys.job(ID), keys.in_progress(ID), keys.retry(ID))
             assert not await self.client.exists(*leftover)
@@ -66,6 +69,9 @@ class Subject:
             await self.claim()
             self.stale = self.held
             await self.lease_ends()
+        if state is State.ASTRAY:
+            await self.place_is_deleted()
+            return
         if state is State.SCHEDULED and not past:
             await self.client.zadd(QUEUE, {ID: 9e12})
         if state is State.WAITING or (not past and state in (State.UNKNOWN, State.SCHEDULED)):
@@ -171,6 +177,9 @@ class Subject:
     async def time_comes(self) -> None:
         await self.client.zadd(QUEUE, {ID: 1})
 
+    async def place_is_deleted(self) -> None:
+        await self.client.zrem(QUEUE, ID)
+
     async def result_expires(self) -> None:
         await self.client.delete(keys.result(ID))
 
@@ -202,6 +211,7 @@ EVENTS: dict[str, Event] = {
     "drop-in: release": lambda one: one.drop_in("release", b"", 1),
     "fenced drop-in's end": lambda one: one.drop_in("finish", b"result", HOUR_MS, fenced=True),
     "result expires": Subject.result_expires,
+    "its place is deleted": Subject.place_is_deleted,
     "dead retry": Subject.revive,
     "dead drop": Subject.drop,
     "fenced acknowledge": lambda one: one.acknowledge("done", fenced=True),
