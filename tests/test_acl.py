@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -184,6 +185,52 @@ async def test_no_role_administers_the_server_or_lists_its_keys(log_in: Connect,
             allowed.append((command, ""))
 
     assert allowed == []
+
+
+@pytest.mark.parametrize("role", acl.RULES)
+async def test_no_command_that_the_server_itself_calls_dangerous_is_allowed(
+    log_in: Connect, role: str
+) -> None:
+    owner = log_in("default")
+    listed: set[bytes] = set()
+    for category in ("admin", "dangerous"):
+        listed |= set(await owner.execute_command("COMMAND LIST", "FILTERBY", "ACLCAT", category))
+    names = sorted(one.decode() for one in listed)
+    assert {"config|set", "flushall", "keys", "debug", "acl|setuser", "client|kill"} <= set(names)
+
+    allowed = []
+    for name in names:
+        told = b"wrong number of arguments"
+        words = name.split("|")
+        while b"number of arguments" in told and len(words) < 20:
+            try:
+                told = await owner.execute_command("ACL", "DRYRUN", role, *words)
+            except Exception as error:
+                told = str(error).encode()
+            words.append("1")
+        if b"no permissions to run the" not in told:
+            allowed.append((name, told))
+
+    assert [name for name, _ in allowed] == (["info"] if role == "producer" else [])
+
+
+@pytest.mark.parametrize("role", acl.RULES)
+async def test_no_role_is_told_of_the_keys_that_others_change(
+    port: int, log_in: Connect, role: str
+) -> None:
+    """A client that tracks everything is sent the names of keys that it may not even read."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"HELLO 3 AUTH {role} {PASSWORDS[role]}\r\n".encode())
+    await reader.readuntil(b"mode")
+    writer.write(b"CLIENT TRACKING ON BCAST\r\nPING\r\n")
+    await reader.readuntil(b"+PONG\r\n")
+
+    await log_in("default").set("somebody:else", 1)
+    writer.write(b"PING\r\n")
+    told = await reader.readuntil(b"+PONG\r\n")
+    writer.close()
+
+    assert b"somebody:else" not in told
 
 
 FORBIDDEN: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import os
 import random
 import subprocess
@@ -18,8 +19,11 @@ from typing import Any
 
 import pytest
 import redis.exceptions
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
 
-from twolane import keys, outcome, wire
+from twolane import dead, keys, outcome, wire
 from twolane.broker import connect
 from twolane.outcome import Outcome
 from twolane.store import NewJob, Store
@@ -27,6 +31,7 @@ from twolane.store import NewJob, Store
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "scripts"
 SECOND = 1_000_000_000
+ALL_LOOKS = ("lost", "twice", "stale", "unsettled", "left", "hollow")
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +73,10 @@ def chaos() -> Iterator[SimpleNamespace]:
         sys.path.remove(str(SCRIPTS))
 
 
-def script(*arguments: str) -> subprocess.CompletedProcess[str]:
+def script(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "chaoslab", *arguments],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{ROOT}"},
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{ROOT}", **variables},
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
@@ -124,6 +129,82 @@ def test_an_outcome_of_an_attempt_that_was_replaced_is_stale(chaos: SimpleNamesp
     assert chaos.judge.stale(accepted) == ["a"]
     assert chaos.judge.stale(in_order) == []
     assert chaos.judge.stale(before) == []
+
+
+def test_a_life_that_was_not_recorded_is_missed_though_an_earlier_one_was(
+    chaos: SimpleNamespace,
+) -> None:
+    records = [record(chaos, one, 1) for one in "ab"]
+    made = case(chaos, "ab", [], records, waiting={"b"}, lives={"a": 2, "b": 2})
+
+    assert chaos.judge.lost(made) == ["a"]
+    assert chaos.judge.unsettled(made) == ["b"]
+    assert chaos.judge.left(made) == []
+
+
+def test_a_job_that_is_over_and_in_a_queue_still_is_told(chaos: SimpleNamespace) -> None:
+    made = case(chaos, "ab", [], [record(chaos, "a", 1)], waiting={"a", "b"})
+
+    assert chaos.judge.left(made) == ["a"]
+
+
+def test_a_job_that_is_done_without_its_effect_is_hollow(chaos: SimpleNamespace) -> None:
+    entries = [
+        line(chaos, "effect", "a", 1), line(chaos, "start", "b", 1),
+        line(chaos, "effect", "c", 1, worker=2), line(chaos, "effect", "d", 1, try_=2),
+        line(chaos, "effect", "e", 1, try_=0),
+    ]  # fmt: skip
+    made = case(chaos, "abcde", entries, [record(chaos, one, 2) for one in "abcde"])
+
+    assert chaos.judge.hollow(made) == ["b", "c", "d"]
+
+
+# One job's true history: of each attempt its worker, whether it was let to its effect, and how many
+# seconds it ran; the last one is recorded.
+histories = st.lists(
+    st.tuples(st.integers(1, 3), st.booleans(), st.integers(1, 5)), min_size=1, max_size=5
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(of_jobs=st.lists(histories, min_size=1, max_size=6), data=st.data())
+def test_no_true_history_is_condemned_and_no_crime_in_one_is_missed(
+    chaos: SimpleNamespace, of_jobs: list[list[tuple[int, bool, int]]], data: st.DataObject
+) -> None:
+    entries, records = [], []
+    for number, attempts in enumerate(of_jobs):
+        at = 10.0
+        for try_, (worker, has_effect, took) in enumerate(attempts, start=1):
+            about = {"worker": worker, "try_": try_}
+            entries.append(line(chaos, "start", f"j{number}", at, **about))
+            at += took
+            if has_effect or try_ == len(attempts):
+                entries.append(line(chaos, "effect", f"j{number}", at, **about))
+            at += 1
+        records.append(record(chaos, f"j{number}", at - 0.5, worker, try_))
+    ids = [f"j{number}" for number in range(len(of_jobs))]
+
+    def condemned(entries: list[Any], records: list[Any], waiting: set[str]) -> dict[str, Any]:
+        made = case(chaos, "", entries, records, waiting=waiting)
+        made.expected = dict.fromkeys(ids, "done")
+        return {one: found for one in ALL_LOOKS if (found := getattr(chaos.judge, one)(made))}
+
+    assert condemned(entries, records, set()) == {}
+
+    victim = data.draw(st.sampled_from(range(len(ids))))
+    job_id, own = ids[victim], records[victim]
+    others = [one for one in records if one is not own]
+    assert condemned(entries, others, set()) == {"lost": [job_id]}
+    assert condemned(entries, others, {job_id}) == {"unsettled": [job_id]}
+    assert condemned(entries, [*records, own], set()) == {"twice": [job_id]}
+    assert condemned(entries, records, {job_id}) == {"left": [job_id]}
+    without = [one for one in entries if (one.id, one.kind) != (job_id, "effect")]
+    assert condemned(without, records, set()) == {"hollow": [job_id]}
+    # An earlier attempt's outcome, recorded when the next one had begun.
+    if len(of_jobs[victim]) > 1:
+        try_ = data.draw(st.integers(1, len(of_jobs[victim]) - 1))
+        late = record(chaos, job_id, own.at_ms / 1000, of_jobs[victim][try_ - 1][0], try_)
+        assert "stale" in condemned(entries, [*others, late], set())
 
 
 def test_an_effect_had_again_is_a_duplicate_run(chaos: SimpleNamespace) -> None:
@@ -381,6 +462,18 @@ def test_an_unknown_fault_is_a_usage_error() -> None:
     assert "scripts/chaos list" in done.stderr
 
 
+@pytest.mark.parametrize(("options", "code"), [((), 0), (("--need-all",), 1)])
+def test_a_fault_that_is_left_out_is_named_and_where_all_are_needed_breaks_its_promise(
+    options: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    done = script("run", "server-clock", "--json", *options, PATH=str(tmp_path))
+
+    assert done.returncode == code
+    (row,) = json.loads(done.stdout)
+    assert row["skipped"] == "it needs faketime (Debian: apt-get install faketime)"
+    assert row["broken"] == ([row["skipped"]] if code else [])
+
+
 # -- One fault, for real, kept and broken --
 
 
@@ -406,13 +499,18 @@ async def test_a_broken_promise_is_named_and_what_the_workers_said_is_kept(
         ((_, fields),) = await lab.client.xrange(f"twolane:run:{run}:outcomes", count=1)
         await lab.client.xadd(f"twolane:run:{run}:outcomes", fields)  # once more
         lab.acknowledged(["never-0000000"])
+        # Recorded, and put into the queue again; and recorded without having run.
+        await lab.client.zadd(keys.IO_QUEUE, {first: 9e12})
+        lines = [one for one in lab.ledger.path.read_text().splitlines() if "effect" not in one]
+        lab.ledger.path.write_text("\n".join(lines))
 
     fault = chaos.catalog.Fault("broken", "jobs", "what", "none", inject, deadline=0.1)
     found = await chaos.lab.run(fault, 1, tmp_path)
 
     assert (found.jobs, found.lost, found.twice) == (2, 1, 1)
     assert [text.partition(" (")[0] for text in found.broken] == [
-        "1 lost", "1 recorded more than once",
+        "1 lost", "1 recorded more than once", "1 recorded, and in a queue still",
+        "1 done without an effect of their own",
     ]  # fmt: skip
     (said,) = found.logs
     assert said.startswith("io worker ")
@@ -449,3 +547,60 @@ async def test_what_failed_beside_a_fault_is_told_with_it(chaos: SimpleNamespace
     found = await chaos.lab.run(chaos.catalog.Fault("broken", "jobs", "what", "none", inject), 1)
 
     assert found.broken == ["TimeoutError: not within 0.1 s: 1 outcomes", "KeyError: 'beside'"]
+
+
+# -- A fault that did nothing: its row must not be kept --
+
+
+async def nothing(*_: Any, **__: Any) -> int:
+    return 0
+
+
+async def none(*_: Any, **__: Any) -> list[str]:
+    return []
+
+
+def no_fault(result: Any) -> Any:
+    return lambda *_, **__: result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "thing", "attribute", "instead", "told"),
+    [
+        ("scripts-flushed", Redis, "script_flush", nothing, "times only"),
+        ("maxmemory", Redis, "config_set", nothing, "enqueueing did not fail"),
+        ("leases-deleted", Redis, "delete", nothing, "0 leases were there"),
+        ("payloads-deleted", Redis, "delete", nothing, "0 payloads were there"),
+        ("half-open", "proxy.Proxy", "swallow", no_fault(0), "only 0 connections were there"),
+        ("latency", random.Random, "uniform", no_fault(0.0), "only 0 pieces of requests were"),
+        ("two-versions", dead, "ids", none, "the older one came to none"),
+        ("killed-in-a-result", "faults.pool", "_kill", no_fault(False), "the process had ended"),
+        ("cancel-races-end", "faults.jobs", "cancel_jobs", nothing, "no race: 400 done"),
+        ("server-clock", "faults.server", "faketime", no_fault({}), "the server's clock"),
+        ("clock-jump", "faults.workers", "faketime", no_fault({}), "clock did not jump"),
+        ("pool-parent-sigkill", "fleet.Worker", "family", no_fault([]), "processes are not known"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and "-" in value else "",
+)  # fmt: skip
+async def test_a_row_whose_fault_did_nothing_is_broken(
+    chaos: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    thing: Any,
+    attribute: str,
+    instead: Any,
+    told: str,
+) -> None:
+    def check(_: Any, holds: bool, otherwise: str) -> None:
+        assert holds, otherwise
+
+    if isinstance(thing, str):
+        # Imported with the harness: there is no such module without its path.
+        thing = operator.attrgetter(thing)(sys.modules["chaoslab"])
+    monkeypatch.setattr(thing, attribute, instead)
+    monkeypatch.setattr(chaos.lab.Lab, "check", check)  # the rest of it would take its time
+
+    row = await chaos.lab.run(chaos.catalog.ALL[name], 1)
+
+    assert told in row.broken[0], row.broken

@@ -240,6 +240,23 @@ async def test_a_working_fleet_shows_the_password_nowhere(
     assert CANARY not in shown
 
 
+async def test_no_report_shows_the_password_of_its_broker(
+    locked: Any, start: Start, tmp_path: Path
+) -> None:
+    url = f"redis://:{CANARY}@127.0.0.1:{locked.port}/0"
+    start("io", url=url)
+    report = tmp_path / "report.html"
+    made = ("job", "add", "left=1", "right=2", "--run", "a", "--jobs", "tests.e2e.e2e_jobs")
+    await asyncio.to_thread(run_command, "enqueue", *made, TWOLANE_BROKER=url)
+
+    shown = ("runs", "show", "a", "--wait", "--json", "--report", str(report))
+    ended = await asyncio.to_thread(run_command, *shown, TWOLANE_BROKER=url)
+
+    assert ended.code == 0, ended.err
+    assert len(report.read_text()) > 10_000
+    assert CANARY not in report.read_text() + ended.out + ended.err
+
+
 async def end_all(workers: list[WorkerProcess]) -> None:
     for one in workers:
         one.send(signal.SIGTERM)

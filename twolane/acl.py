@@ -19,8 +19,9 @@ from typing import Final, Literal
 
 Role = Literal["producer", "worker", "dashboard"]
 
-# What lists keys has no key that a pattern could forbid.
-_NEVER: Final = "-@dangerous -@admin -@scripting -scan -randomkey -dbsize"
+# What lists keys has no key that a pattern could forbid; a client that tracks all keys is told the
+# names of those that others change.
+_NEVER: Final = "-@dangerous -@admin -@scripting -scan -randomkey -dbsize -client|tracking"
 _TALK: Final = "+@connection +@transaction +time"
 
 RULES: Final[dict[Role, str]] = {

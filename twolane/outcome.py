@@ -78,6 +78,7 @@ def encode(outcome: Outcome) -> tuple[bytes, bytes]:
     if len(whole) <= INLINE_BYTES:
         return whole, b""
     slim = msgspec.structs.replace(outcome, args=EMPTY_LIST, kwargs=EMPTY_MAP, partial=True)
+    slim.function = wire.shortened(outcome.function)
     if outcome.success:
         slim.result = NIL
     return whole, _encoder.encode(slim)

@@ -54,31 +54,29 @@ class Transition(NamedTuple):
 
 
 S = State
+LIVE: Final = (S.SCHEDULED, S.WAITING, S.RUNNING, S.ABORTING)
+HELD: Final = (S.RUNNING, S.ABORTING)
 # What an attempt is told of a job that is no longer its own.
 FENCED: Final = (
-    ("acknowledge", "refused and counted"),
-    ("renew", "refused"),
-    ("retry", "refused and counted"),
-    ("release", "refused and counted"),
+    ("acknowledge", "acknowledge", "refused and counted"),
+    ("renew", "renew", "refused"),
+    ("retry", "retry", "refused and counted"),
+    ("release", "release", "refused and counted"),
+    ("drop-in's end", "arq_settle", "refused"),
 )
 PLACE_DELETED: Final = "its place is deleted"
-TABLE: Final[tuple[Transition, ...]] = (
+CHANGES: Final[tuple[Transition, ...]] = (
     Transition(S.UNKNOWN, "enqueue", "enqueue", S.WAITING),
     Transition(S.UNKNOWN, "enqueue for later", "enqueue", S.SCHEDULED),
-    *(
-        Transition(state, "enqueue", "enqueue", state, "refused: the id is known")
-        for state in (S.SCHEDULED, S.WAITING, S.RUNNING, S.DONE)
-    ),
-    Transition(
-        S.DEAD,
-        "enqueue",
-        "enqueue",
-        S.DEAD,
-        "refused while its result is kept; then a new life begins beside the dead letter",
-    ),
     Transition(S.SCHEDULED, "its time comes", "", S.WAITING),
-    Transition(S.SCHEDULED, "claim", "claim", S.SCHEDULED, "passed over"),
     Transition(S.WAITING, "claim", "claim", S.RUNNING, "a try is counted, a new fence is set"),
+    Transition(
+        S.WAITING,
+        "claim, its payload gone",
+        "claim",
+        S.RUNNING,
+        "its worker acknowledges it as failed (ExpiredPayload)",
+    ),
     Transition(
         S.WAITING,
         "claim, its abort asked for",
@@ -86,8 +84,6 @@ TABLE: Final[tuple[Transition, ...]] = (
         S.ABORTING,
         "its worker cancels it unstarted",
     ),
-    Transition(S.RUNNING, "claim", "claim", S.RUNNING, "passed over"),
-    Transition(S.RUNNING, "renew", "renew", S.RUNNING, "the lease is extended"),
     Transition(S.RUNNING, "lease ends", "", S.WAITING, "its attempt is fenced from now on"),
     Transition(S.RUNNING, "retry at once", "retry", S.WAITING),
     Transition(S.RUNNING, "retry later", "retry", S.SCHEDULED),
@@ -95,61 +91,134 @@ TABLE: Final[tuple[Transition, ...]] = (
     Transition(S.RUNNING, "acknowledge done", "acknowledge", S.DONE),
     Transition(S.RUNNING, "acknowledge done, keep nothing", "acknowledge", S.UNKNOWN),
     Transition(S.RUNNING, "acknowledge failed", "acknowledge", S.DEAD),
+    Transition(
+        S.RUNNING,
+        "acknowledge cancelled",
+        "acknowledge",
+        S.CANCELLED,
+        "where what asked for it was deleted meanwhile",
+    ),
     Transition(S.RUNNING, "cancel", "cancel", S.ABORTING, "put to its worker"),
     Transition(S.SCHEDULED, "cancel", "cancel", S.CANCELLED),
     Transition(S.WAITING, "cancel", "cancel", S.CANCELLED),
-    Transition(S.DONE, "cancel", "cancel", S.DONE, "passed over"),
-    Transition(S.UNKNOWN, "cancel", "cancel", S.UNKNOWN, "passed over"),
-    Transition(S.ABORTING, "renew", "renew", S.ABORTING, "the lease is extended"),
     Transition(S.ABORTING, "acknowledge cancelled", "acknowledge", S.CANCELLED),
     Transition(S.ABORTING, "acknowledge done", "acknowledge", S.DONE, "it ended first"),
     Transition(S.ABORTING, "acknowledge done, keep nothing", "acknowledge", S.UNKNOWN),
     Transition(S.ABORTING, "acknowledge failed", "acknowledge", S.DEAD, "it ended first"),
-    Transition(
-        S.ABORTING, "retry later", "retry", S.WAITING, "at once, to be cancelled at its next claim"
+    *(
+        Transition(S.ABORTING, event, script, S.WAITING, f"{note}to be cancelled at its next claim")
+        for event, script, note in (
+            ("retry at once", "retry", ""),
+            ("retry later", "retry", "at once, "),
+            ("release", "release", ""),
+            ("lease ends", "", ""),
+        )
     ),
-    Transition(S.ABORTING, "release", "release", S.WAITING, "to be cancelled at its next claim"),
-    Transition(S.ABORTING, "lease ends", "", S.WAITING, "to be cancelled at its next claim"),
+    *(
+        Transition(state, f"drop-in: {event}", "arq_settle", following, note)
+        for state in HELD
+        for event, following, note in (
+            ("finish", S.DONE, "no dead letter, whatever its end was: arq has none"),
+            ("finish, keep nothing", S.UNKNOWN, ""),
+            ("retry at once", S.WAITING, ""),
+            ("retry later", S.SCHEDULED, ""),
+            ("release", S.WAITING, "the try is given back"),
+        )
+    ),
     Transition(S.DONE, "result expires", "", S.UNKNOWN),
     Transition(S.CANCELLED, "result expires", "", S.UNKNOWN),
-    Transition(S.DEAD, "result expires", "", S.DEAD, "a dead letter stays until a person acts"),
     Transition(S.DEAD, "dead retry", "revive", S.WAITING, "with a fresh set of tries"),
     Transition(S.DEAD, "dead drop", "", S.DONE, "its result stays for as long as it is kept"),
     Transition(S.SCHEDULED, PLACE_DELETED, "", S.ASTRAY, "no event of ours"),
     Transition(S.WAITING, PLACE_DELETED, "", S.ASTRAY, "no event of ours"),
     Transition(S.ASTRAY, "enqueue", "enqueue", S.WAITING, "refused: the id is known; placed again"),
     Transition(S.ASTRAY, "enqueue for later", "enqueue", S.SCHEDULED, "likewise"),
-    Transition(S.ASTRAY, "claim", "claim", S.ASTRAY, "not seen"),
-    Transition(S.ASTRAY, "cancel", "cancel", S.ASTRAY, "passed over"),
-    *(
-        Transition(state, f"fenced {script}", script, state, note)
-        for state in (S.WAITING, S.RUNNING, S.DONE)
-        for script, note in FENCED
-    ),
 )
 
 
+def _stays(state: State, event: str, script: str, note: str) -> Transition:
+    return Transition(state, event, script, state, note)
+
+
+NO_CHANGES: Final[tuple[Transition, ...]] = (
+    *(
+        _stays(state, "enqueue", "enqueue", "refused: the id is known")
+        for state in (*LIVE, S.DONE, S.CANCELLED)
+    ),
+    _stays(
+        S.DEAD,
+        "enqueue",
+        "enqueue",
+        "refused while its result is kept; then a new life begins beside the dead letter",
+    ),
+    _stays(S.SCHEDULED, "claim", "claim", "passed over: not due"),
+    *(_stays(state, "claim", "claim", "passed over: held") for state in HELD),
+    *(
+        _stays(state, "claim", "claim", "not there to be taken")
+        for state in (S.UNKNOWN, S.DONE, S.CANCELLED, S.DEAD, S.ASTRAY)
+    ),
+    *(_stays(state, "renew", "renew", "the lease is extended") for state in HELD),
+    *(
+        _stays(state, "renew, its place deleted", "renew", "it has its place again")
+        for state in HELD
+    ),
+    _stays(S.ABORTING, "cancel", "cancel", "put to its worker again"),
+    *(
+        _stays(state, "cancel", "cancel", "passed over")
+        for state in (S.UNKNOWN, S.DONE, S.CANCELLED, S.DEAD, S.ASTRAY)
+    ),
+    *(
+        _stays(state, "dead retry", "revive", "refused: it is no dead letter")
+        for state in State
+        if state is not S.DEAD
+    ),
+    _stays(S.DEAD, "dead retry, its payload gone", "revive", "refused: there is nothing to run"),
+    _stays(S.DEAD, "result expires", "", "a dead letter stays until a person acts"),
+    *(
+        _stays(state, f"fenced {name}", script, note)
+        for name, script, note in FENCED
+        for state in State
+    ),
+)
+TABLE: Final = CHANGES + NO_CHANGES
+
+
 def drawing() -> str:
-    """The transitions that change a state, as a Mermaid state diagram."""
+    """What changes a state, as a Mermaid state diagram; the drop-in's scripts do as ours."""
     lines = ["stateDiagram-v2", "    [*] --> unknown"]
-    for one in TABLE:
-        if one.state is not one.next:
-            lines.append(f"    {one.state.value} --> {one.next.value}: {one.event}")
+    lines += [
+        f"    {one.state.value} --> {one.next.value}: {one.event}"
+        for one in CHANGES
+        if one.script != "arq_settle"
+    ]
     return "\n".join(lines)
 
 
+def _name(script: str) -> str:
+    return f"`{script}.lua`" if script else "none"
+
+
 def markdown() -> str:
-    """The states, the drawing and the table as they stand in docs/state-machine.md."""
-    states = "\n".join(f"| {one.value} | {MEANING[one]} |" for one in State)
-    rows = "\n".join(
-        f"| {one.state.value} | {one.event} | {f'`{one.script}.lua`' if one.script else 'none'} | "
-        f"{one.next.value} | {one.note} |"
-        for one in TABLE
+    """The states, the drawing and the tables as they stand in docs/state-machine.md."""
+    meanings = "\n".join(f"| {one.value} | {MEANING[one]} |" for one in State)
+    changes = "\n".join(
+        f"| {one.state.value} | {one.event} | {_name(one.script)} | {one.next.value} | {one.note} |"
+        for one in CHANGES
+    )
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for one in NO_CHANGES:
+        alike.setdefault((one.event, one.script, one.note), []).append(one.state.value)
+    rest = "\n".join(
+        f"| {event} | {_name(script)} | "
+        f"{'all' if len(found) == len(State) else ', '.join(found)} | {note} |"
+        for (event, script, note), found in alike.items()
     )
     return (
-        f"| state | its keys |\n|---|---|\n{states}\n\n"
+        f"| state | its keys |\n|---|---|\n{meanings}\n\n"
         f"```mermaid\n{drawing()}\n```\n\n"
-        f"| state | event | script | next state | what else |\n|---|---|---|---|---|\n{rows}\n"
+        f"| state | event | script | next state | what else |\n|---|---|---|---|---|\n{changes}\n\n"
+        "What changes no state:\n\n"
+        f"| event | script | in | what comes of it |\n|---|---|---|---|\n{rest}\n"
     )
 
 

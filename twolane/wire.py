@@ -143,6 +143,11 @@ def _clean(text: str, limit: int) -> str:
     return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
 
 
+def shortened(name: str) -> str:
+    """A function's name as lists show it: a client of one's own may have sent megabytes."""
+    return name if len(name) <= MAX_NAME_CHARS else name[: MAX_NAME_CHARS - 1] + "…"
+
+
 def _encode_other(value: Any) -> Any:
     if isinstance(value, BaseException):
         return msgspec.msgpack.Ext(ERROR_EXT, _plain.encode(error_record(value)))

@@ -67,9 +67,8 @@ class Recorder:
         whole, entry = outcome.encode(record)
         keep = job.keep_result if job else KEEP_UNKNOWN_SECONDS
         keep_ms = -1 if keep is None else min(int(keep * 1000), MAX_KEEP_MS)
-        return Settlement(
-            attempt.id, attempt.fence, whole, keep_ms, kind, record.function, run, entry
-        )
+        name = wire.shortened(record.function)
+        return Settlement(attempt.id, attempt.fence, whole, keep_ms, kind, name, run, entry)
 
 
 def one_line(text: str) -> str:

@@ -55,6 +55,12 @@ def _keep_option(command: Callable[..., None]) -> Callable[..., None]:
     )(command)  # fmt: skip
 
 
+def _need_all_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--need-all", is_flag=True, help="A fault that has to be left out breaks its promise."
+    )(command)
+
+
 @main.command("list")
 @_json_option
 def list_(as_json: bool) -> None:
@@ -81,13 +87,19 @@ def list_(as_json: bool) -> None:
 @_seed_option
 @_json_option
 @_keep_option
+@_need_all_option
 @click.option("--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True)
 @click.option(
     "--write-docs", "page", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE", help="Put the table between the markers of this file.",
 )  # fmt: skip
 def quick(
-    seed: int | None, as_json: bool, at_once: int, keep: Path | None, page: Path | None
+    seed: int | None,
+    as_json: bool,
+    at_once: int,
+    keep: Path | None,
+    need_all: bool,
+    page: Path | None,
 ) -> None:
     """Inject each fault once.
 
@@ -96,7 +108,7 @@ def quick(
     scripts/chaos quick --seed 7 --json >rows.json
     scripts/chaos quick --write-docs docs/reliability.md
     """
-    _inject(list(catalog.load().values()), seed, as_json, at_once, keep, page)
+    _inject(list(catalog.load().values()), seed, as_json, at_once, keep, need_all, page)
 
 
 @main.command("run")
@@ -104,6 +116,7 @@ def quick(
 @_seed_option
 @_json_option
 @_keep_option
+@_need_all_option
 @click.option("--times", type=click.IntRange(1), default=1, help="How often.", show_default=True)
 @click.option("--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True)
 def run_(
@@ -113,6 +126,7 @@ def run_(
     times: int,
     at_once: int,
     keep: Path | None,
+    need_all: bool,
 ) -> None:
     """Inject one fault, or several, by name.
 
@@ -124,7 +138,7 @@ def run_(
     for one in names:
         if one not in known:
             raise click.UsageError(f"{one!r} is no fault; `scripts/chaos list` names them")
-    _inject([known[one] for one in names] * times, seed, as_json, at_once, keep, None)
+    _inject([known[one] for one in names] * times, seed, as_json, at_once, keep, need_all, None)
 
 
 @main.command("soak")
@@ -162,6 +176,7 @@ def _inject(
     as_json: bool,
     at_once: int,
     keep: Path | None,
+    need_all: bool,
     page: Path | None,
 ) -> None:
     seed = time.time_ns() % 1_000_000 if seed is None else seed
@@ -169,6 +184,9 @@ def _inject(
     began = time.monotonic()
     rows = asyncio.run(_all(faults, seed, at_once, keep))
     took = time.monotonic() - began
+    for one in rows:
+        if need_all and one.skipped:
+            one.broken.append(one.skipped)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(rows)).decode())
     else:

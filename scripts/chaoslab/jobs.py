@@ -67,6 +67,13 @@ async def hold(ctx: dict[str, Any], key: str, go: str) -> str:
 
 
 @job
+async def tell_the_time(ctx: dict[str, Any], key: str) -> float:
+    """The wall clock of its worker, s."""
+    await _once(ctx, key, asyncio.sleep(0))
+    return time.time()
+
+
+@job
 async def block_the_loop(ctx: dict[str, Any], key: str, seconds: float) -> str:
     ledger.write("start", key, _try(ctx))
     time.sleep(seconds)  # noqa: ASYNC251  (what a job should not do)
@@ -103,9 +110,10 @@ async def always_fail(ctx: dict[str, Any], key: str) -> None:
     raise ValueError("as always")
 
 
-@job(retries=3, backoff=AT_ONCE)
+@job(retries=6, backoff=AT_ONCE)
 async def fail_twice(ctx: dict[str, Any], key: str) -> str:
     ledger.write("start", key, _try(ctx))
+    await asyncio.sleep(0.02)
     if _try(ctx) < 3:
         raise ValueError(f"at try {_try(ctx)}")
     ledger.write("effect", key, _try(ctx))
@@ -134,6 +142,13 @@ def hold_a_process(key: str, go: str) -> str:
         time.sleep(POLL_SECONDS)
     ledger.write("effect", key)
     return key
+
+
+@job
+def hold_a_result(key: str, go: str, size: int) -> bytes:
+    """Wait until there is a file ``go``, then return so many bytes."""
+    hold_a_process(key, go)
+    return bytes(size)
 
 
 @job

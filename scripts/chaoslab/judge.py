@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -91,16 +91,26 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, -(-len(ordered) * share // 1).__int__() - 1)]
 
 
+def _short(case: Case) -> set[str]:
+    """Acknowledged, and recorded less often than they lived."""
+    counts = Counter(one.id for one in case.records)
+    short = {one for one in case.expected if counts[one] < case.lives.get(one, 1)}
+    return short - case.forgotten
+
+
 def lost(case: Case) -> list[str]:
-    """Acknowledged, never recorded, and nowhere in the queues."""
-    recorded = {one.id for one in case.records}
-    return sorted(set(case.expected) - recorded - case.waiting - case.forgotten)
+    """Acknowledged, not recorded, and nowhere in the queues."""
+    return sorted(_short(case) - case.waiting)
 
 
 def unsettled(case: Case) -> list[str]:
     """Not recorded, and still in a queue or under lease."""
-    recorded = {one.id for one in case.records}
-    return sorted(set(case.expected) & case.waiting - recorded - case.forgotten)
+    return sorted(_short(case) & case.waiting)
+
+
+def left(case: Case) -> list[str]:
+    """Recorded as often as they lived, and in a queue still: they would run again."""
+    return sorted(set(case.expected) & case.waiting - _short(case) - case.forgotten)
 
 
 def twice(case: Case) -> list[str]:
@@ -114,7 +124,8 @@ def stale(case: Case) -> list[str]:
 
     A later attempt can start only when the earlier one's lease has ended. So where an attempt's
     outcome was recorded after another attempt's start that itself came after the first one's, the
-    fence has let it through.
+    fence has let it through. Attempts are told apart by worker and try; on the CPU lane, whose jobs
+    do not know their try, two of one worker are not.
     """
     starts = defaultdict(list)
     for one in case.entries:
@@ -143,6 +154,19 @@ def stale(case: Case) -> list[str]:
     return sorted(found)
 
 
+def hollow(case: Case) -> list[str]:
+    """Recorded as done by an attempt that never had its effect."""
+    had = {(one.id, one.worker, one.try_) for one in case.entries if one.kind == "effect"}
+    return sorted(
+        {
+            one.id
+            for one in case.records
+            if one.status == "done"
+            and had.isdisjoint((one.id, one.worker, try_) for try_ in (0, one.outcome.try_))
+        }
+    )
+
+
 def duplicates(case: Case) -> int:
     """How often an effect was had again."""
     effects = Counter(one.id for one in case.entries if one.kind == "effect")
@@ -150,7 +174,7 @@ def duplicates(case: Case) -> int:
 
 
 def wrong(case: Case) -> list[str]:
-    """Which outcomes are not the expected ones, in words; and effects that are missing."""
+    """Which outcomes are not the expected ones, in words."""
     last = {one.id: one for one in case.records}
     unexpected: Counter[tuple[str, str]] = Counter()
     for job_id, expected in case.expected.items():
@@ -176,3 +200,14 @@ def recoveries(entries: Sequence[Entry], since_ns: int) -> list[float]:
         elif one.kind == "start" and one.id in running and one.id not in again:
             again[one.id] = (one.at_ns - since_ns) / 1e9
     return list(again.values())
+
+
+# What must not be, in words, and the look for it.
+CRIMES: Final[dict[str, Callable[[Case], list[str]]]] = {
+    "lost": lost,
+    "recorded more than once": twice,
+    "stale": stale,
+    "unsettled": unsettled,
+    "recorded, and in a queue still": left,
+    "done without an effect of their own": hollow,
+}

@@ -269,12 +269,10 @@ class Lab:
         )  # fmt: skip
         row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
         row.jobs = len(case.expected)
-        for name, find in (
-            ("lost", judge.lost), ("recorded more than once", judge.twice),
-            ("stale", judge.stale), ("unsettled", judge.unsettled),
-        ):  # fmt: skip
+        for name, find in judge.CRIMES.items():
             found = find(case)
-            setattr(row, {"recorded more than once": "twice"}.get(name, name), len(found))
+            if find.__name__ in row.__struct_fields__:
+                setattr(row, find.__name__, len(found))
             measured = name == "lost" and not fault.keeps_promise
             self.check(measured or not found, f"{len(found)} {name} ({', '.join(found[:3])})")
         for text in judge.wrong(case):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any, Final, Literal, Self
@@ -40,8 +41,9 @@ class Proxy:
         self._connections: set[Connection] = set()
         self.latency: Callable[[], float] = lambda: 0.0
         self.reply_latency: Callable[[], float] = lambda: 0.0
-        self.cut = 0
-        self.opened = 0
+        self.cuts: Counter[str] = Counter()  # by script
+        self.opened = 0  # connections
+        self.delayed = 0  # pieces of requests
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -54,6 +56,11 @@ class Proxy:
         self.cut_all()
         for one in list(self._connections):
             await one.ended()
+
+    @property
+    def cut(self) -> int:
+        """How many calls were cut."""
+        return self.cuts.total()
 
     def on(self, script: str, where: Where, hook: Callable[[], Awaitable[bool]]) -> None:
         """Call ``hook`` at each call of a script; the connection is cut where it answers True."""
@@ -160,13 +167,14 @@ class Connection:
         tail = b""
         while data := await self._read(self._outer[0]):
             if delay := self._proxy.latency():
+                self._proxy.delayed += 1
                 await asyncio.sleep(delay)
             scripts = self._proxy.scripts_in(tail + data)
             tail = b"" if scripts else data[-self._proxy.longest_mark :]
             for one in scripts:
                 hook = self._proxy.hook(one, "before")
                 if hook is not None and await hook():
-                    self._proxy.cut += 1
+                    self._proxy.cuts[one] += 1
                     return
             self._after += [one for one in scripts if self._proxy.hook(one, "after")]
             if not self.swallowing:
@@ -179,7 +187,7 @@ class Connection:
             for one in after:
                 hook = self._proxy.hook(one, "after")
                 if hook is not None and await hook():
-                    self._proxy.cut += 1
+                    self._proxy.cuts[one] += 1
                     return
             if delay := self._proxy.reply_latency():
                 await asyncio.sleep(delay)

@@ -189,12 +189,9 @@ class Soak:
         )
         self._totals["jobs"] += len(wanted)
         self._totals["duplicates"] += judge.duplicates(case)
-        for name, find in (
-            ("lost", judge.lost), ("twice", judge.twice), ("stale", judge.stale),
-            ("unsettled", judge.unsettled),
-        ):  # fmt: skip
+        for name, find in judge.CRIMES.items():
             found = find(case)
-            self._totals[name] += len(found)
+            self._totals[find.__name__] += len(found)
             if found:
                 self._broken.append(f"{len(found)} {name} ({', '.join(found[:3])})")
         for run in closed:

@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from producer.cancel import cancel_jobs
 from tests.e2e.conftest import ROOT, Start, wait_noted
 from tests.worker.hosting import enqueue, outcomes
-from twolane import keys, runs
+from twolane import dead, keys, runs, wire
 from twolane.registry import Registry
+from twolane.store import NewJob, Store
 
 PAGE = ROOT / "docs" / "reliability.md"
 HOUR, DAY = 3600, 86_400
@@ -104,6 +105,35 @@ async def test_no_lane_records_a_result_over_the_limit(
 
     assert one.error is not None
     assert one.error.type == "ResultTooLarge"
+
+
+async def test_no_entry_of_a_runs_stream_is_larger_than_documented(
+    client: Redis, registry: Registry, start: Start
+) -> None:
+    start("io")
+    start("cpu")
+    whole = await enqueue(client, registry, "many_zeros", {"size": 1024 * 1024})
+    failing = await enqueue(client, registry, "fail", {"message": "é\U0001f600" * 500_000})
+    # Of a client of one's own: its name alone is a megabyte.
+    await runs.create(client, "test", "of-long-names")
+    payload = {"t": None, "f": "f" * 1_000_000, "a": [], "k": {}, "et": 0, "run": "of-long-names"}
+    jobs = [NewJob("of-long-names-0000000", wire.dumps(payload))]
+    await Store(client).enqueue_many(keys.IO_QUEUE, jobs, "of-long-names")
+    await runs.seal(client, "of-long-names")
+
+    sizes = {}
+    for run in (whole, failing, "of-long-names"):
+        await outcomes(client, run)
+        entries = await client.xrange(keys.run_outcomes(run))
+        ((_, fields),) = entries
+        sizes[run] = sum(map(len, fields.values()))
+
+    assert sizes[whole] <= 2048
+    assert sizes["of-long-names"] <= 2048 + 20_200
+    # Characters of up to four bytes.
+    assert sizes[failing] <= 2048 + 4 * 20_200
+    letters = [one async for one in dead.letters(client, await dead.ids(client))]
+    assert max(len(one.function) for one in letters) <= 200
 
 
 def test_the_page_names_each_kind_of_key() -> None:

@@ -228,10 +228,14 @@ class Machine(RuleBasedStateMachine):
             self.attempts.append(Attempt(job.id, job.fence, model.payload, model.run, job.due_ms))
 
     @precondition(lambda self: self.attempts)
-    @rule(places=some_attempts)
-    def renew(self, places: list[int]) -> None:
+    @rule(places=some_attempts, without_place=seldom)
+    def renew(self, places: list[int], without_place: bool) -> None:
         picked = self.pick(places)
         lost = [one.id for one in picked if self.models[one.id].fence != one.fence]
+        if without_place:  # somebody deleted it; what is held has it again
+            for one in picked:
+                if one.id not in lost:
+                    self.do(self.client.zrem(QUEUE, one.id))
 
         found = self.do(
             self.store.renew(QUEUE, [(one.id, one.fence) for one in picked], 2 * HOUR_MS)

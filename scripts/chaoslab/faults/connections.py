@@ -23,6 +23,9 @@ def _cutting(name: str, where: Where, what: str, promise: str) -> None:
             await lab.settle()
             await client.aclose()
             await lab.fleet.stop()
+            # A lease of so short a job is seldom renewed.
+            spared = {"enqueue", "claim", "acknowledge"} - set(proxy.cuts)
+            lab.check(not spared, f"no call of {', '.join(sorted(spared))} was cut")
             lab.check(proxy.cut > 10, f"only {proxy.cut} calls were cut")
             lab.note(f"{proxy.cut} calls cut, {count} jobs")
 
@@ -50,6 +53,7 @@ async def latency(lab: Lab) -> None:
         await lab.enqueue("nap", 200, seconds=0.02)
         await lab.wait_recorded(200, 30)
         lab.check(len(lab.entries("effect")) == 200, "a job ran twice")
+        lab.check(proxy.delayed > 50, f"only {proxy.delayed} pieces of requests were slow")
         await lab.fleet.stop()
 
 
@@ -62,12 +66,14 @@ async def half_open(lab: Lab) -> None:
         (worker,) = await start_workers(lab, 1, url=proxy.url)
         await lab.enqueue("nap", 20, seconds=0.02)
         await lab.wait_recorded(20)
-        silent = proxy.swallow()
+        silent, opened = proxy.swallow(), proxy.opened
+        lab.check(silent >= 2, f"only {silent} connections were there to go silent")
         at = time.monotonic()
         await lab.enqueue("nap", 20, seconds=0.02)
         starts = await lab.wait_entries("start", 40, 40)
         lab.recoveries += [one.at_ns / 1e9 - at for one in starts[20:]]
         await lab.wait_recorded(40, 20)
         lab.check(worker.code is None, "the worker ended")
+        lab.check(proxy.opened > opened, "no other connection was opened: none was silent")
         lab.note(f"{silent} connections silent")
         await lab.fleet.stop()

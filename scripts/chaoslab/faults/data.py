@@ -13,7 +13,7 @@ from chaoslab.catalog import fault
 from chaoslab.lab import Lab
 from chaoslab.load import Load, start_workers
 from chaoslab.places import free_port
-from producer.collect import follow
+from producer.collect import Collected, follow
 from twolane import keys
 from twolane.errors import JobsLost, TwolaneError, UnknownRun
 
@@ -28,19 +28,25 @@ async def maxmemory(lab: Lab) -> None:
     await start_workers(lab, 1)
     await lab.wait_entries("start", 20)  # ten of them wait
     used = int((await lab.client.info("memory"))["used_memory"])
-    await lab.client.config_set("maxmemory", str(used - 1))
-    refused = False
+    # So far below that what ends meanwhile makes no room.
+    await lab.client.config_set("maxmemory", str(used // 2))
+    lab.check(await _is_full(lab), "enqueueing did not fail")
+    (lab.directory / "go").touch()
+    await lab.wait_recorded(30)
+    lab.check(await _is_full(lab), "there was room again before all had ended")
+    await lab.client.config_set("maxmemory", "0")
+    await lab.enqueue("nap", 10, seconds=0.0)
+
+
+async def _is_full(lab: Lab) -> bool:
+    """Whether enqueueing is refused for want of memory."""
     try:
         await lab.enqueue("nap", 10, seconds=0.0)
     except OutOfMemoryError:
-        refused = True
+        return True
     except ResponseError as error:
-        refused = "OOM" in str(error)
-    lab.check(refused, "enqueueing did not fail")
-    (lab.directory / "go").touch()
-    await lab.wait_recorded(30)
-    await lab.client.config_set("maxmemory", "0")
-    await lab.enqueue("nap", 10, seconds=0.0)
+        return "OOM" in str(error)
+    return False
 
 
 @fault(
@@ -77,6 +83,10 @@ async def scripts_flushed(lab: Lab) -> None:
     count = await load.stop()
     await lab.wait_recorded(count)
     lab.check(len(lab.entries("effect")) == count, "a job ran twice")
+    errors = await lab.client.info("errorstats")
+    missed = int(errors.get("errorstat_NOSCRIPT", {}).get("count", 0))
+    lab.check(missed > 20, f"a script was missed {missed} times only")
+    lab.note(f"{missed} calls of a script that was gone")
 
 
 @fault(
@@ -89,7 +99,8 @@ async def leases_deleted(lab: Lab) -> None:
     await lab.enqueue("hold", 20, go=str(lab.directory / "go"))
     starts = await lab.wait_entries("start", 20)
     at = time.monotonic()
-    await lab.client.delete(*(keys.in_progress(one.id) for one in starts))
+    deleted = await lab.client.delete(*(keys.in_progress(one.id) for one in starts))
+    lab.check(deleted == 20, f"{deleted} leases were there")
     await lab.wait_entries("start", 40)
     await lab.wait_entries("cancelled", 20)
     lab.count_recovery(at)
@@ -105,7 +116,8 @@ async def payloads_deleted(lab: Lab) -> None:
     running = await lab.enqueue("hold", 20, go=str(lab.directory / "go"))
     await lab.wait_entries("start", 20)
     waiting = await lab.enqueue("nap", 20, expect="failed ExpiredPayload", seconds=0.0)
-    await lab.client.delete(*map(keys.job, [*running, *waiting]))
+    deleted = await lab.client.delete(*map(keys.job, [*running, *waiting]))
+    lab.check(deleted == 40, f"{deleted} payloads were there")
     (lab.directory / "go").touch()
     await lab.wait_recorded(40)
     lab.check(worker.code is None, "the worker ended")
@@ -140,6 +152,53 @@ async def flushall(lab: Lab) -> None:
     lab.check(all(one.code is None for one in workers), "a worker ended")
 
 
+@fault(
+    "evicted", "Valkey",
+    "a server that is short of memory evicts keys of all kinds (`allkeys-random`) under jobs that "
+    "run and jobs that wait",
+    "who waits for a run has all of its outcomes or is told; workers go on with the next one",
+)  # fmt: skip
+async def evicted(lab: Lab) -> None:
+    workers = await start_workers(lab)
+    go = str(lab.directory / "go")
+    sets = [await lab.enqueue("hold", 40, expect="", go=go)]
+    await lab.wait_entries("start", 40)
+    # All slots are taken, so these wait.
+    sets += [await lab.enqueue("nap", 30, expect="", seconds=0.01) for _ in range(10)]
+    following = [lab.go(_follow(lab, ids)) for ids in sets]
+    lab.forgotten |= {one for ids in sets for one in ids}
+    payloads = [keys.job(one) for ids in sets for one in ids]
+    count = await _evict(lab, int(await lab.client.dbsize()) // 3)
+    left = int(await lab.client.exists(*payloads))
+    lab.check(left < len(payloads), "no payload was evicted")
+    (lab.directory / "go").touch()
+    await asyncio.wait(following, timeout=20)
+    ends = [one.exception() if one.done() else TimeoutError() for one in following]
+    wrong = [one for one in ends if one and not isinstance(one, JobsLost | UnknownRun)]
+    lab.check(not wrong, f"who waits for a run is told {wrong!r}")
+    lab.note(f"{count} keys evicted, {sum(one is None for one in ends)} of {len(ends)} runs whole")
+    after = await asyncio.wait_for(_follow(lab, await lab.enqueue("nap", 50, seconds=0.01)), 15)
+    lab.check(len(after) == 50, "the next run is not whole")
+    lab.check(all(one.code is None for one in workers), "a worker ended")
+
+
+async def _follow(lab: Lab, ids: list[str]) -> Collected:
+    return await follow(lab.client, ids[0].rpartition("-")[0])
+
+
+async def _evict(lab: Lab, count: int) -> int:
+    """Leave the server short of memory until it has evicted so many keys; how many it has."""
+    await lab.client.config_set("maxmemory-policy", "allkeys-random")
+    # From above, in small steps: one too large would evict all there is.
+    limit = int((await lab.client.info("memory"))["used_memory"]) + 64 * 1024
+    while (evicted := int((await lab.client.info("stats"))["evicted_keys"])) < count:
+        limit -= 512
+        await lab.client.config_set("maxmemory", str(limit))
+    await lab.client.config_set("maxmemory", "0")
+    await lab.client.config_set("maxmemory-policy", "noeviction")
+    return evicted
+
+
 async def _held(lab: Lab, count: int, slots: int = 20) -> tuple[list[str], set[str]]:
     """Jobs of one run, more than there are slots for; all ids, and those that run."""
     ids = await lab.enqueue("hold", count, go=str(lab.directory / "go"))
@@ -161,7 +220,7 @@ async def queue_deleted(lab: Lab) -> None:
     (doomed,) = await start_workers(lab, 1)
     ids, running = await _held(lab, 30)
     following = lab.go(follow(lab.client, ids[0].rpartition("-")[0]))
-    await lab.client.delete(keys.IO_QUEUE)
+    lab.check(await lab.client.delete(keys.IO_QUEUE) == 1, "there was no queue")
     lab.forgotten |= set(ids) - running
 
     async def have_places() -> bool:

@@ -53,6 +53,9 @@ async def churn(lab: Lab) -> None:
     left = JOBS - len(await lab.records())
     lab.check(left > 0, "all jobs were over before the churn was")
     await lab.wait_recorded(JOBS, 60)
+    lab.check(killed > 0 < stopped, "the dice spared all of one kind")
+    again = len(lab.entries("start")) - JOBS
+    lab.check(again >= killed, f"{again} jobs were cut short by {killed} deaths")
     lab.note(f"{killed} killed, {stopped} stopped")
 
 
@@ -63,7 +66,8 @@ async def churn(lab: Lab) -> None:
 )  # fmt: skip
 async def rolling_restart(lab: Lab) -> None:
     crew = await _crew(lab)
-    await _fill(lab, 0.5)
+    # Twice what the restarts take on four cores.
+    await _fill(lab, 1.0)
     began = time.monotonic()
     for first in range(0, WORKERS, AT_A_TIME):
         new = [lab.fleet.launch("io", "--concurrency", str(SLOTS)) for _ in range(AT_A_TIME)]
@@ -74,6 +78,7 @@ async def rolling_restart(lab: Lab) -> None:
         codes = await asyncio.gather(*(one.wait() for one in old))
         lab.check(not any(codes), f"exit codes {codes}")
     took = time.monotonic() - began
+    lab.check(len(await lab.records()) < JOBS, "all jobs were over before the last one left")
     await lab.wait_recorded(JOBS, 60)
     starts = lab.entries("start")
     tries = [one for one in starts if one.try_ > 1]
@@ -100,6 +105,7 @@ async def two_versions(lab: Lab) -> None:
     old.send(signal.SIGTERM)
     await old.wait()
     parked = await dead.ids(lab.client)
+    lab.check(len(parked) > 0, "the older one came to none of the new jobs")
     refused = await lab.store.revive(parked)
     lab.check(not refused, f"{len(refused)} could not be retried")
     lab.lives = dict.fromkeys(parked, 2)

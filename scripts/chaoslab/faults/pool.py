@@ -20,14 +20,27 @@ MEBIBYTE = 1024 * 1024
 
 
 async def _among_others(
-    lab: Lab, function: str, expect: str, *options: str, count: int = 3, **arguments: Any
+    lab: Lab,
+    function: str,
+    expect: str,
+    *options: str,
+    count: int = 3,
+    says: str = "",
+    **arguments: Any,
 ) -> Worker:
-    """Hostile jobs among ordinary ones, which all have to be done by the same worker."""
+    """Hostile jobs among ordinary ones, which all have to be done by the same worker.
+
+    The hostile ones' errors have to have ``says`` in their messages: they end of that, not of
+    something else.
+    """
     worker = await lab.fleet.start("cpu", *options)
     await lab.enqueue("compute", 20, seconds=0.01)
-    await lab.enqueue(function, count, expect=expect, **arguments)
+    hostile = await lab.enqueue(function, count, expect=expect, **arguments)
     await lab.enqueue("compute", 20, seconds=0.01)
     await lab.wait_recorded(40 + count, lab.fault.deadline)
+    errors = {one.id: one.outcome.error for one in await lab.records() if one.id in hostile}
+    told = {error.message for error in errors.values() if error is not None}
+    lab.check(all(says in one for one in told), f"told {told}, which is not of {says!r}")
     lab.check(worker.code is None, "the worker ended")
     return worker
 
@@ -35,15 +48,22 @@ async def _among_others(
 def _alone(name: str, what: str, function: str, expect: str, **rest: Any) -> None:
     arguments = rest.pop("arguments", {})
     options = rest.pop("options", ())
+    says = rest.pop("says", "")
 
     async def inject(lab: Lab) -> None:
-        await _among_others(lab, function, expect, *options, **arguments)
+        await _among_others(lab, function, expect, *options, says=says, **arguments)
 
     fault(name, "pool", what, f"recorded as {expect}; the others are done", **rest)(inject)
 
 
-_alone("child-segfault", "a job that ends with SIGSEGV", "segfault", "failed ProcessDied")
-_alone("child-os-exit", "a job that calls os._exit(0)", "leave_at_once", "failed ProcessDied")
+_alone(
+    "child-segfault", "a job that ends with SIGSEGV", "segfault", "failed ProcessDied",
+    says="SIGSEGV",
+)  # fmt: skip
+_alone(
+    "child-os-exit", "a job that calls os._exit(0)", "leave_at_once", "failed ProcessDied",
+    says="exited with status 0",
+)  # fmt: skip
 _alone("child-sys-exit", "a job that calls sys.exit(0)", "exit_python", "failed SystemExit")
 _alone("endless-python", "an endless loop in Python", "loop_in_python", "failed JobTimeout")
 _alone(
@@ -52,7 +72,7 @@ _alone(
 )  # fmt: skip
 _alone(
     "memory-bomb", "memory without end, under --max-memory 200", "swell", "failed ProcessDied",
-    options=("--max-memory", "200"),
+    options=("--max-memory", "200"), says="over the memory limit of 200 MiB",
 )  # fmt: skip
 _alone(
     "unencodable-result", "results without a form on the wire", "unencodable",
@@ -78,15 +98,16 @@ async def child_sigkill(lab: Lab) -> None:
 
 @fault(
     "killed-in-a-result", "pool", "SIGKILL while a result of 4 MB is on its way",
-    "those jobs fail, or are whole; no half result, and the others are done",
+    "those jobs fail, or are whole; no half result, and the others are done", lease="5s",
 )  # fmt: skip
 async def killed_in_a_result(lab: Lab) -> None:
-    await lab.fleet.start("cpu")
+    worker = await lab.fleet.start("cpu")
+    await _kill_in_the_middle_of_a_result(lab, worker)
     ids = await lab.enqueue("zeros", 30, expect="", size=4 * MEBIBYTE)
-    killed = 0
+    killed = 1
     seen: set[tuple[str, int]] = set()
     deadline = time.monotonic() + 15
-    while len(await lab.records()) < 30 and time.monotonic() < deadline:
+    while len(await lab.records()) < 31 and time.monotonic() < deadline:
         # The effect's line is written just before the result is encoded and sent.
         for one in lab.entries("effect"):
             if (one.id, one.pid) not in seen:
@@ -105,6 +126,31 @@ async def killed_in_a_result(lab: Lab) -> None:
     lab.check(set(others) <= {"failed ProcessDied"}, f"outcomes {set(others)}")
     lab.check(len(others) <= killed, f"{len(others)} failed, {killed} were killed")
     lab.note(f"{killed} processes killed, {len(others)} jobs failed with them")
+
+
+async def _kill_in_the_middle_of_a_result(lab: Lab, worker: Worker) -> None:
+    """The worker is stopped, so it reads nothing: its process stops halfway through its answer."""
+    go = lab.directory / "go"
+    await lab.enqueue(
+        "hold_a_result", 1, expect="failed ProcessDied", go=str(go), size=4 * MEBIBYTE
+    )
+    (start,) = await lab.wait_entries("start", 1)
+    worker.send(signal.SIGSTOP)
+    go.touch()
+    await lab.wait_entries("effect", 1)
+    process, before = psutil.Process(start.pid), 0.0
+
+    async def stuck() -> bool:
+        nonlocal before
+        times = process.cpu_times()
+        last, before = before, times.user + times.system
+        await asyncio.sleep(0.05)
+        return process.status() == psutil.STATUS_SLEEPING and last == before
+
+    await lab.wait(stuck, "a process that waits to go on with its answer")
+    lab.check(_kill(start.pid), "the process had ended")
+    worker.send(signal.SIGCONT)
+    await lab.wait_recorded(1)
 
 
 def _kill(pid: int) -> bool:
@@ -221,4 +267,6 @@ async def kill_storm(lab: Lab) -> None:
     spared -= failed
     lab.check(not spared, f"{len(spared)} are done whose process was killed in the middle")
     lab.check(worker.code is None, "the worker ended")
+    lab.check(len(killed) >= 20, f"only {len(killed)} processes were killed: no storm")
+    lab.check(len(failed) > 0, "no job was hit")
     lab.note(f"{len(killed)} processes killed, {len(failed)} jobs failed with them")

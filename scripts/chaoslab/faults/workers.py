@@ -121,6 +121,11 @@ async def stop_past_the_lease(lab: Lab, enqueue: Enqueue, lane: str) -> None:
         {one.worker for one in lab.entries("cancelled")} == {paused.pid},
         "tasks of the other worker were cancelled",
     )
+
+    async def all_fenced() -> bool:
+        return await lab.fenced() >= 20
+
+    await lab.wait(all_fenced, "the end of all 20 attempts that had lost their leases")
     (lab.directory / "go").touch()
 
 
@@ -159,6 +164,9 @@ async def sigterm_under_load(lab: Lab) -> None:
     leaving.send(signal.SIGTERM)
     code = await leaving.wait()
     lab.check(code == 0, f"exit code {code}")
+    lab.check(len(await lab.records()) < 400, "no load was left when it ended")
+    at_work = {one.worker for one in lab.entries("start")}
+    lab.check(leaving.pid in at_work, "it had no job")
     await lab.wait_recorded(400)
     lab.check(all(one.try_ == 1 for one in lab.entries("start")), "a try was used up")
     lab.check(len(lab.entries("effect")) == 400, "something ran twice")
@@ -194,8 +202,9 @@ async def pool_parent_sigkill(lab: Lab) -> None:
     doomed = await lab.fleet.start("cpu", "--processes", "3")
     await lab.enqueue("hold_a_process", 2, go=str(lab.directory / "go"))
     await lab.enqueue("loop_in_c", 1, expect="failed JobTimeout")
-    await lab.wait_entries("start", 3)
+    at_work = {one.pid for one in await lab.wait_entries("start", 3)}
     family = doomed.family()
+    lab.check(at_work <= {one.pid for one in family}, "its processes are not known")
     at = doomed.send(signal.SIGKILL)
 
     async def gone() -> bool:
@@ -265,11 +274,15 @@ async def clock_jump(lab: Lab) -> None:
     for number, offset in enumerate(("+3600", "-3600", "+0"), start=1):
         clock.write_text(offset)
         await lab.enqueue("nap", 50, seconds=0.02)
-        await lab.wait_recorded(50 * number)
+        (told,) = await lab.enqueue("tell_the_time", 1)
+        await lab.wait_recorded(51 * number)
+        (at,) = [one.outcome.result for one in await lab.records() if one.id == told]
+        off = at - time.time() - int(offset)
+        lab.check(abs(off) < 60, f"the worker's clock did not jump: {off:+.0f} s off")
         await asyncio.sleep(4.5)  # longer than the lease of those that are held
     (lab.directory / "go").touch()
-    await lab.wait_recorded(155)
+    await lab.wait_recorded(158)
     starts = lab.entries("start")
-    lab.check(len(starts) == 155, f"{len(starts)} starts of 155 jobs")
+    lab.check(len(starts) == 158, f"{len(starts)} starts of 158 jobs")
     with_waits = [one for one in await lab.records() if one.outcome.wait_ms > 60_000]
     lab.check(not with_waits, "a wait of more than a minute was recorded")
