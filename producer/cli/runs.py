@@ -162,8 +162,8 @@ def compare(
 ) -> int:  # fmt: skip
     """Two runs side by side, with intervals.
 
-    Ratios are the second run's figure over the first's. The intervals are of what varied within
-    the two runs; how much one run differs from the next they cannot know.
+    Ratios are the second run's figure over the first's, of the jobs that succeeded. The intervals
+    are of what varied within the two runs; how much one run differs from the next they cannot know.
 
     \b
     twolane runs compare before after
@@ -192,9 +192,12 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
 
     from producer.cli import tables
     from producer.cli.output import print_csv
+    from producer.versus import tell
 
+    seen = tell(found)
     if as_json:
-        print_json({**msgspec.to_builtins(found), "conditions": msgspec.to_builtins(verdicts)})
+        judged = msgspec.to_builtins(verdicts)
+        print_json({**msgspec.to_builtins(found), "seen": seen, "conditions": judged})
     elif as_csv:
         print_csv(
             ("scope", "measure", "unit", found.first, found.second, "ratio", "low", "high"),
@@ -213,6 +216,11 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
         out = tables.console()
         out.print(tables.table(columns, rows, right=2))
         out.print("ratio: second over first; ~ within the noise of the two runs", style="dim")
+        for sentence in seen:
+            out.print(plain(sentence))
+    if as_csv:
+        for sentence in seen:
+            say(sentence)
     for one in verdicts:
         say(one.text)
 

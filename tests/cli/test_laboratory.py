@@ -22,7 +22,7 @@ from producer.submit import Caller, submit
 from producer.sweep import Measure, Point
 from tests.cli.conftest import ROOT, SAMPLES, Run, run_command
 from tests.producer.laboratory import MACHINE, point
-from tests.producer.making import claim, settle, succeeded
+from tests.producer.making import claim, failed, settle, succeeded
 from twolane.errors import BadArguments, BrokerUnreachable, UnknownJob, UsageError, WaitTimeout
 from twolane.registry import Registry
 
@@ -208,6 +208,39 @@ async def test_two_runs_are_compared_and_conditions_decide_the_exit_code(
 
     rows = csv.DictReader(io.StringIO(twolane("runs", "compare", "before", "after", "--csv").out))
     assert next(iter(rows))["measure"] == "throughput"
+
+
+async def test_a_comparison_says_how_many_jobs_of_each_run_failed(
+    twolane: Run, client: Redis
+) -> None:
+    await made_run(client, "before")
+    await made_run(client, "after")
+    await broken_run(client, "broken")
+    caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
+    await submit(client, [caller.call("square", {"n": 3})] * 4, "job", "mixed")
+    claimed = await claim(client, "cpu")
+    await settle(client, claimed[:3], succeeded(9), lane="cpu")
+    await settle(client, claimed[3:], failed(), lane="cpu")
+    said = "mixed: 1 failed of 4 jobs; the figures are of the 3 that succeeded"
+
+    shown = twolane("runs", "compare", "before", "mixed")
+    as_json = twolane("runs", "compare", "before", "mixed", "--json")
+    as_csv = twolane("runs", "compare", "before", "mixed", "--csv")
+    broken = twolane("runs", "compare", "before", "broken")
+
+    assert (shown.code, shown.err) == (0, "")
+    assert said in shown.out
+    assert json.loads(as_json.out)["seen"] == [said]
+    assert json.loads(as_json.out)["sides"][1]["failed"] == 1
+    assert as_csv.err == f"{said}\n"
+    assert (broken.code, broken.out) == (4, "")
+    assert broken.err.startswith("Error: run 'broken' has no job that succeeded")
+
+
+async def broken_run(client: Redis, name: str) -> None:
+    caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
+    await submit(client, [caller.call("square", {"n": 3})] * 2, "job", name)
+    await settle(client, await claim(client, "cpu"), failed(), lane="cpu")
 
 
 async def test_runs_that_are_not_there_are_named(twolane: Run, client: Redis) -> None:
