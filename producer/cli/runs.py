@@ -214,7 +214,7 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
         columns = ("jobs", "measure", found.first, found.second, "ratio", "95 % interval")
         rows = [(one.scope, one.measure, *_versus_cells(one)) for one in found.lines]
         out = tables.console()
-        out.print(tables.table(columns, rows, right=2))
+        out.print(tables.table(columns, rows, right=2, keys=2))
         out.print("ratio: second over first; ~ within the noise of the two runs", style="dim")
         for sentence in seen:
             out.print(plain(sentence))

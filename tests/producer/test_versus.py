@@ -110,7 +110,7 @@ def test_a_run_whose_jobs_all_failed_is_told_as_failed_jobs() -> None:
     """It was called a wrong use, exit code 2."""
     broken = collected("broken", [made(1, success=False)])
 
-    with pytest.raises(JobsFailed, match="run 'broken' has no job that succeeded.*1 failed of 1"):
+    with pytest.raises(JobsFailed, match=r"run 'broken' has no job that succeeded.*1 failed of 1"):
         versus.compare(run("before"), broken)
     with pytest.raises(JobsFailed, match="'broken'"):
         versus.compare(broken, run("before"))
