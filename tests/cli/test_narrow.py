@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from rich.cells import cell_len
 
 from producer.cli import tables
+from producer.cli.fitting import Fitted
 from producer.comparison import compare
 from producer.submit import Caller, submit
 from tests.cli.conftest import COMMAND, ROOT, SAMPLES, Run
@@ -45,7 +46,7 @@ def shown(command: list[str], width: int) -> list[str]:
     return CODES.sub("", text.decode()).splitlines()
 
 
-def rendered(table: tables.Fitted, width: int, monkeypatch: pytest.MonkeyPatch) -> str:
+def rendered(table: Fitted, width: int, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("COLUMNS", str(width))
     out = Terminal()
     tables.console(out).print(table)
