@@ -109,7 +109,7 @@ class Target:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to ``host``'s first address and ``port`` (0: any free one).
+    """A socket that listens on ``host``'s first address and ``port`` (0: any free one).
 
     One address only, so that there is one port to name also where a host has several.
 
@@ -123,6 +123,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)
     except OSError:
         bound.close()
         raise
@@ -150,9 +151,6 @@ async def serve(
     ends when that process does, however it ends.
 
     The signal ends it at once: requests that still wait get no answer.
-
-    Raises:
-        OSError: another process listens on the same port.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()

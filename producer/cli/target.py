@@ -84,14 +84,13 @@ def target(
     except ImportError:
         loop_factory = None
     try:
-        with service.listen(host, port) as bound, asyncio.Runner(loop_factory=loop_factory) as run:
-            run.run(
-                service.serve(
-                    made, bound, lambda url: click.echo(f"listening on {url}"), with_parent
-                )
-            )
+        listening = service.listen(host, port)
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host} port {port}: {error.strerror or error}; "
             "choose another with --host or --port (0: any free port)"
         ) from None
+    with listening as bound, asyncio.Runner(loop_factory=loop_factory) as run:
+        run.run(
+            service.serve(made, bound, lambda url: click.echo(f"listening on {url}"), with_parent)
+        )
