@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as BrokerConnectionError
@@ -21,6 +22,7 @@ from producer.cli.workload import Source, Wanted, _gathered, from_option, from_w
 from producer.submit import Caller, submit
 from producer.sweep import Measure, Point
 from tests.cli.conftest import ROOT, SAMPLES, Run, run_command
+from tests.cli.started import Started, starting, wait_for
 from tests.producer.laboratory import MACHINE, point
 from tests.producer.making import claim, failed, settle, succeeded
 from twolane.errors import BadArguments, BrokerUnreachable, UnknownJob, UsageError, WaitTimeout
@@ -173,6 +175,51 @@ def test_a_size_is_measured_where_nothing_is_given(twolane: Run) -> None:
     found = json.loads(out)
     assert found["service"]["jobs"] > 20
     assert found["answer"]["workers"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["--json", "--csv", "--seed=1"])
+def test_ctrl_c_in_a_comparison_shows_what_was_measured(tmp_path: Path, form: str) -> None:
+    """It said "interrupted" alone, after however many rounds."""
+    report = tmp_path / "compare.html"
+    with starting(apart=True) as begin:
+        made = begin(
+            "compare", "square", "n=3", SAMPLES, "--count=2", "--rounds=1000", "--processes=1",
+            f"--report={report}", form,
+        )  # fmt: skip
+        made.wait_said("measuring 2 × square")
+        # Each measurement has processes of its own, at most four: of nine, some have told.
+        wait_for_children(made, 9)
+        made.look()
+        made.interrupt()
+
+        code = made.end()
+
+        out, err = "".join(made.printed), "".join(made.said)
+        assert code == 130, err
+        assert err.endswith("interrupted\n")
+        if form == "--json":
+            assert json.loads(out)["complete"] is False
+            assert json.loads(out)["seen"][0].startswith("Incomplete: cut off after ")
+        elif form == "--csv":
+            assert {row["job"] for row in csv.DictReader(io.StringIO(out))} == {"square"}
+            assert "Incomplete: cut off after " in err
+        else:
+            assert "Incomplete: cut off after " in out
+            assert "way " in out
+        assert "Incomplete: cut off after" in report.read_text()
+        assert made.is_gone()
+
+
+def wait_for_children(made: Started, count: int) -> None:
+    """Wait until a command has started so many processes, one after the other or at once."""
+    seen: set[int] = set()
+
+    def there_were() -> bool:
+        seen.update(child.pid for child in psutil.Process(made.process.pid).children())
+        return len(seen) >= count
+
+    wait_for(there_were, f"{count} children", seconds=60)
 
 
 async def made_run(client: Redis, name: str, jobs: int = 30) -> None:
