@@ -16,7 +16,7 @@ from twolane.errors import TwolaneError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from producer.models.rounds import Compared, Measured, Way
+    from producer.models.rounds import Compared, Way
     from producer.submit import Call
 
 COUNTS: Final = {"io": 100, "cpu": 32}
@@ -109,11 +109,12 @@ def compare(
                 cut = error
         seen = []
         if cut is not None:
-            seen.append(_incomplete(measured, rounds * len(models) * len(works)))
+            done = sum(len(found) for one in measured for found in one.values())
             measured, whole = measuring.complete(measured, models)
+            seen.append(_incomplete(done, rounds * len(models) * len(works), whole))
             missing = {name: why or findings.CUT_OFF for name, why in missing.items()}
         compared = [
-            measuring.side_by_side(work, found, missing, whole)
+            measuring.side_by_side(work, found, missing, max(1, whole))
             for work, found in zip(works, measured, strict=True)
         ]
         seen += [sentence for one in compared for sentence in findings.tell(one)]
@@ -148,12 +149,10 @@ def _plan(works: Sequence[Any], models: Sequence[str], rounds: int) -> str:
     return f"measuring {what} in {len(models)} ways, {counted(rounds, 'round')} …"
 
 
-def _incomplete(measured: Sequence[Measured], wanted: int) -> str:
-    done = sum(len(found) for one in measured for found in one.values())
-    return (
-        f"Incomplete: cut off after {done} of {counted(wanted, 'measurement')}; the figures are of "
-        "the rounds that were over, or of what there is of the first."
-    )
+def _incomplete(done: int, wanted: int, whole: int) -> str:
+    kept = f"{counted(whole, 'round')}" if whole else "a round that was not over"
+    measurements = counted(wanted, "measurement")
+    return f"Incomplete: cut off after {done} of {measurements}; the figures are of {kept}."
 
 
 def _finish(

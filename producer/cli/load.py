@@ -109,10 +109,7 @@ def load(
         machine = environment.look()
         machine.broker = await environment.broker_of(client)
         progress = Progress()
-        loaded, outcomes, waits = await apply(
-            client, call, plan, draw, watched,
-            lambda at: progress(int(at), int(plan.seconds), "seconds"),
-        )  # fmt: skip
+        loaded, outcomes, waits = await apply(client, call, plan, draw, watched, progress)
         progress(1, 1, "")
         return _finish(
             loaded,

@@ -133,6 +133,7 @@ def _measured(
 
     async def main() -> Service:
         from producer import sizing
+        from producer.cli.output import Progress
         from producer.collect import follow
         from producer.open_load import Load, apply
         from producer.submit import submit
@@ -150,7 +151,10 @@ def _measured(
                 raise JobsFailed(f"no job of {call.job.name!r} succeeded: {what}")
             bearable = SAMPLE_UTILISATION * slots / max(sum(times) / len(times), 1e-6)
             load = Load(max(min(rate, bearable), 2 / seconds), seconds, warm_up_seconds=0.0)
-            loaded, *_ = await apply(client, call, load, random.Random(seed), watched)
+            progress = Progress()
+            draw = random.Random(seed)
+            loaded, *_ = await apply(client, call, load, draw, watched, progress)
+            progress(1, 1, "")
         return sizing.measured(loaded, load.rate)
 
     return run(main)

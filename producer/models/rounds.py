@@ -97,11 +97,11 @@ async def in_rounds(
 def complete(measured: Sequence[Measured], models: Sequence[str]) -> tuple[list[Measured], int]:
     """What was cut off as far as all its rounds are whole, and how many those are.
 
-    Where not one is, all there is: it counts as one round.
+    Where not one is, all that there is of the first.
     """
     whole = min(len(one.get(model) or ()) for one in measured for model in models)
     if not whole:
-        return [dict(one) for one in measured], 1
+        return [dict(one) for one in measured], 0
     return [{model: found[:whole] for model, found in one.items()} for one in measured], whole
 
 

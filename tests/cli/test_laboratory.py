@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
 import producer.crews
+from producer.cli.output import Progress
 from producer.cli.scale import Counts, _Outcome, scale
 from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
 from producer.submit import Caller, submit
@@ -208,7 +209,7 @@ def test_ctrl_c_in_a_comparison_shows_what_was_measured(tmp_path: Path, form: st
             assert "Incomplete: cut off after " in out
             assert "way " in out
         assert "Incomplete: cut off after" in report.read_text()
-        assert made.is_gone()
+        wait_for(made.is_gone, "the end of what it had started")
 
 
 def wait_for_children(made: Started, count: int) -> None:
@@ -422,6 +423,21 @@ async def test_a_sweep_that_is_cut_off_at_once_shows_nothing() -> None:
 
     with pytest.raises(WaitTimeout):
         await _Outcome(as_json=False, as_csv=False, report=None).swept(measure, [1], 1, None)
+
+
+def test_a_log_gets_a_line_on_a_measurement_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where standard error was no terminal, a load of a minute was a minute of silence."""
+    now = 0.0
+    progress = Progress(lambda: now)
+
+    for second in range(13):
+        now = float(second)
+        progress(second, 60, "seconds")
+    progress(1, 1, "")
+
+    assert capsys.readouterr().err == "5/60 seconds\n10/60 seconds\n"
 
 
 @pytest.mark.slow
