@@ -62,6 +62,25 @@ def runs(ctx: click.Context, limit: int, broker: str | None, as_json: bool) -> N
     if ctx.invoked_subcommand is not None:
         ctx.obj = Common(broker, as_json)
         return
+    _list(limit, broker, as_json)
+
+
+@runs.command("list")
+@option("--limit", type=click.IntRange(1, 10_000), default=20, help="How many, the newest first.")
+@broker_option
+@json_option
+@click.pass_obj
+def list_(common: Common, limit: int, broker: str | None, as_json: bool) -> None:
+    """The runs, the newest first, as `twolane runs` alone lists them.
+
+    \b
+    twolane runs list --limit 5
+    twolane runs list --json
+    """
+    _list(limit, broker or common.broker, as_json or common.as_json)
+
+
+def _list(limit: int, broker: str | None, as_json: bool) -> None:
     import msgspec
 
     from producer.cli import tables
@@ -98,7 +117,8 @@ def state(run: Run) -> str:
 @runs.command()
 @click.argument("name")
 @option("--wait", is_flag=True, help="Wait until all of its jobs have settled.")
-@option("--timeout", type=DURATION, default=None, metavar="TIME", help="With --wait: how long.")
+@option("--timeout", type=DURATION, default=None, metavar="TIME",
+        help="With --wait: how long, as 30s or 5m.")  # fmt: skip
 @broker_option
 @output_options
 @click.pass_obj

@@ -21,11 +21,13 @@ def _is_loopback(host: str) -> bool:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=8080, type=click.IntRange(0, 65535), help="0: any free port.")
-@option("--latency", default="50ms", type=DURATION, help="Wait before each answer.")
+@option("--latency", default="50ms", type=DURATION, metavar="TIME",
+        help="Wait before each answer.")  # fmt: skip
 @option(
     "--p99",
     default=None,
     type=DURATION,
+    metavar="TIME",
     help="Spread the latency (log-normal): --latency is the median, 1 answer in 100 takes longer "
     "than this.",
 )

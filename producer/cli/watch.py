@@ -37,7 +37,7 @@ LEAST_WORKERS: Final = 3
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option(
     "--for", "duration", type=DURATION, default=None, metavar="TIME",
-    help="End after so long. Default: at Ctrl-C.",
+    help="End after so long, as 10s or 5m. Default: at Ctrl-C.",
 )  # fmt: skip
 @broker_option
 @option("--json", "as_json", is_flag=True, help="One JSON record a second on standard output.")

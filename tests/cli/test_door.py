@@ -160,6 +160,15 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert err == "Error: No such command 'fly' (see `twolane --help`)\n"
 
 
+@pytest.mark.parametrize(("word", "meant"), [("stats", "status"), ("run", "runs")])
+def test_a_command_that_is_nearly_right_is_named(word: str, meant: str) -> None:
+    code, out, err = run_command(word)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: No such command '{word}'. Did you mean '{meant}'")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("path", [(), ("enqueue",), ("worker",), ("dead",)], ids=str)
 def test_a_group_without_a_command_shows_its_help(path: tuple[str, ...]) -> None:
     code, out, err = run_command(*path)
@@ -234,6 +243,7 @@ def closing(streams: str, *words: str, variables: dict[str, str] | None = None) 
 
 PRINTING = [
     ["--help"], ["--version"], ["runs", "--help"], ["jobs"], ["jobs", "--json"], ["runs"],
+    ["runs", "list"],
     ["runs", "--json"], ["runs", "show", "x"], ["runs", "show", "x", "--csv"],
     ["runs", "collect", "x"], ["runs", "collect", "x", "--format", "csv"],
     ["runs", "compare", "x", "x"], ["status"], ["status", "--json"], ["dead", "list", "--json"],
