@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -244,6 +245,14 @@ def test_a_key_belongs_to_a_run_or_to_nobody(chaos: SimpleNamespace) -> None:
     found = chaos.soak.nobodys([one.encode() for one in of_run_1 + shared + left], ["soak-1"])
 
     assert found == [one.encode() for one in shared + left]
+
+
+def test_each_kind_of_job_comes_as_often_as_the_others(chaos: SimpleNamespace) -> None:
+    fed = chaos.soak.shuffled("abc", random.Random(1))
+    rounds = ["".join(next(fed) for _ in range(3)) for _ in range(20)]
+
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len(set(rounds)) > 1
 
 
 def test_samples_are_kept_as_the_means_of_minutes(chaos: SimpleNamespace) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
 import re
 import signal
 import statistics
@@ -73,6 +74,12 @@ def nobodys(found: Iterable[bytes], followed: Iterable[str]) -> list[bytes]:
     """
     known = {one.encode() for one in followed}
     return [one for one in found if known.isdisjoint(RUN_NAME.findall(one))]
+
+
+def shuffled(kinds: Sequence[T], choose: random.Random) -> Iterator[T]:
+    """All of them in one order, all of them in another, and so on."""
+    while True:
+        yield from choose.sample(kinds, len(kinds))
 
 
 def by_minute(samples: Iterable[tuple[float, float]]) -> list[float]:
@@ -141,7 +148,7 @@ class Soak:
             ("give_back", 5, {"size": 10_000}, ""),
         ]
         due = time.monotonic()
-        for function, count, arguments, expect in self._shuffled(kinds):
+        for function, count, arguments, expect in shuffled(kinds, self._choose):
             ids = await self._lab.enqueue(function, count, expect=expect, **arguments)
             run = ids[0].rpartition("-")[0]
             self._open[run] = (time.monotonic(), ids)
@@ -153,11 +160,6 @@ class Soak:
             # What was missed while the server was away is not made up for.
             due = max(due + BATCH_SECONDS, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
-
-    def _shuffled(self, kinds: Sequence[T]) -> Iterator[T]:
-        """All of them in one order, all of them in another, and so on."""
-        while True:
-            yield from self._choose.sample(kinds, len(kinds))
 
     async def _close_old(self, older_than: float = KEEP_SECONDS) -> None:
         """Judge the runs whose time is over, then delete what is kept of them."""
