@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -64,12 +65,14 @@ async def client(broker: str) -> AsyncIterator[Redis]:
 
 
 async def wait_until(
-    condition: Callable[[], Awaitable[Any]], what: str, seconds: float = 15.0
+    condition: Callable[[], Awaitable[Any] | Any], what: str, seconds: float = 15.0
 ) -> Any:
     """Look again and again until ``condition`` answers something true; that answer."""
     deadline = time.monotonic() + seconds
     while True:
-        answer = await condition()
+        answer = condition()
+        if inspect.isawaitable(answer):
+            answer = await answer
         if answer:
             return answer
         if time.monotonic() > deadline:

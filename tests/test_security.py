@@ -115,9 +115,9 @@ async def test_a_pickle_as_result_is_told_as_no_result_wherever_it_is_read(
     await client.delete(keys.IO_QUEUE, keys.job(job_id))
     await client.set(keys.result(job_id), pickled)
     await client.xadd(keys.run_outcomes(run.name), {"o": pickled})
-    await client.hset(keys.run(run.name), "done", "1")  # type: ignore[misc]
+    await client.hset(keys.run(run.name), "done", "1")
     letter = {"payload": pickled, "result": pickled, "queue": keys.IO_QUEUE, "died": "1"}
-    await client.hset(keys.dead(job_id), mapping=letter)  # type: ignore[misc]
+    await client.hset(keys.dead(job_id), mapping=letter)
     await client.zadd(keys.DEAD, {job_id: 1})
     await client.set(keys.worker("w"), pickled)
 

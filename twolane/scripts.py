@@ -75,7 +75,8 @@ def enqueuing(
     args: list[Any] = [run, RUN_TTL_SECONDS, keys.wake(queue), order, kind, call]
     for one in jobs:
         args += one
-    return (queue, keys.counters(queue), keys.run(run) if run else queue, keys.RUNS), args
+    other = keys.IO_QUEUE if queue == keys.CPU_QUEUE else keys.CPU_QUEUE
+    return (queue, keys.counters(queue), keys.run(run) if run else queue, keys.RUNS, other), args
 
 
 def claiming(queue: str, request: Request) -> Arguments:

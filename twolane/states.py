@@ -24,6 +24,7 @@ class State(Enum):
     DONE = "done"
     CANCELLED = "cancelled"
     DEAD = "dead"
+    ASTRAY = "astray"
 
 
 MEANING: Final[dict[State, str]] = {
@@ -35,6 +36,7 @@ MEANING: Final[dict[State, str]] = {
     State.DONE: "result",
     State.CANCELLED: "result, which says so",
     State.DEAD: "result, and a dead letter with the payload",
+    State.ASTRAY: "payload alone: somebody deleted its place, or the whole queue",
 }
 
 
@@ -59,6 +61,7 @@ FENCED: Final = (
     ("retry", "refused and counted"),
     ("release", "refused and counted"),
 )
+PLACE_DELETED: Final = "its place is deleted"
 TABLE: Final[tuple[Transition, ...]] = (
     Transition(S.UNKNOWN, "enqueue", "enqueue", S.WAITING),
     Transition(S.UNKNOWN, "enqueue for later", "enqueue", S.SCHEDULED),
@@ -112,6 +115,12 @@ TABLE: Final[tuple[Transition, ...]] = (
     Transition(S.DEAD, "result expires", "", S.DEAD, "a dead letter stays until a person acts"),
     Transition(S.DEAD, "dead retry", "revive", S.WAITING, "with a fresh set of tries"),
     Transition(S.DEAD, "dead drop", "", S.DONE, "its result stays for as long as it is kept"),
+    Transition(S.SCHEDULED, PLACE_DELETED, "", S.ASTRAY, "no event of ours"),
+    Transition(S.WAITING, PLACE_DELETED, "", S.ASTRAY, "no event of ours"),
+    Transition(S.ASTRAY, "enqueue", "enqueue", S.WAITING, "refused: the id is known; placed again"),
+    Transition(S.ASTRAY, "enqueue for later", "enqueue", S.SCHEDULED, "likewise"),
+    Transition(S.ASTRAY, "claim", "claim", S.ASTRAY, "not seen"),
+    Transition(S.ASTRAY, "cancel", "cancel", S.ASTRAY, "passed over"),
     *(
         Transition(state, f"fenced {script}", script, state, note)
         for state in (S.WAITING, S.RUNNING, S.DONE)

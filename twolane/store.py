@@ -122,8 +122,9 @@ class Store:
     async def enqueue_many(self, queue: str, jobs: Iterable[NewJob], run: str = "") -> list[str]:
         """Put jobs into a queue, up to 500 a call; returns the ids refused because they are known.
 
-        An id is known while its job waits or runs, and while its result is kept. The order of
-        jobs that are due in the same millisecond is that of their ids.
+        An id is known while its job waits or runs, and while its result is kept; a job of which
+        the place in the queue was deleted gets one again. The order of jobs that are due in the
+        same millisecond is that of their ids.
         """
         refused: list[str] = []
         for batch in batches(jobs, ENQUEUE_BATCH, WEIGHT):

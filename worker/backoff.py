@@ -7,18 +7,26 @@ import logging
 import random
 from typing import Final
 
+from redis.exceptions import TimeoutError as BrokerTimeoutError
+
 from twolane.registry import Backoff
 
 log = logging.getLogger("twolane.worker")
 # A local server is back within a second; 2 s at the most keeps recovery after a long outage short.
 RECONNECT: Final = Backoff(base=0.1, factor=2.0, ceiling=2.0)
 
+TIMEOUTS: Final = (TimeoutError, BrokerTimeoutError)
+
 
 class Reconnection:
-    """The failures in a row of one conversation; says the first one and the recovery, once each."""
+    """The failures in a row of one conversation; says the first one and the recovery, once each.
 
-    def __init__(self, doing: str) -> None:
+    ``reply_seconds`` is how long a reply is waited for, where that follows from the lease.
+    """
+
+    def __init__(self, doing: str, reply_seconds: float | None = None) -> None:
         self._doing = doing
+        self._reply_seconds = reply_seconds
         self._failures = 0
 
     def next_wait(self, error: BaseException) -> float:
@@ -27,9 +35,15 @@ class Reconnection:
         if self._failures == 1:
             # The type alone: a client's message may carry the URL, and with it a password.
             log.warning(
-                "broker away while %s (%s); trying again", self._doing, type(error).__name__
-            )
+                "broker away while %s (%s%s); trying again",
+                self._doing, type(error).__name__, self._advice(error),
+            )  # fmt: skip
         return RECONNECT.seconds(self._failures, random.random())
+
+    def _advice(self, error: BaseException) -> str:
+        if self._reply_seconds is None or not isinstance(error, TIMEOUTS):
+            return ""
+        return f": no answer within {self._reply_seconds:g} s; a longer --lease waits longer"
 
     async def wait(self, error: BaseException) -> None:
         await asyncio.sleep(self.next_wait(error))

@@ -121,7 +121,9 @@ class Engine(arq.worker.Worker):
         self.beat = beat
         self.runner: LaneRunner | None = None
         self.acknowledger = Acknowledger(self._told, self._count_fenced)
-        self.exchange = Exchange(self.store, self.queue_name, self.acknowledger, self)
+        self.exchange = Exchange(
+            self.store, self.queue_name, self.acknowledger, self, reply_seconds(lease_ms)
+        )
         self._admission = Admission(registry, lane, MAX_TRIES)
         self._recorder = Recorder(lane, beat.worker)
         self.running: dict[str, Attempt] = {}
@@ -138,6 +140,9 @@ class Engine(arq.worker.Worker):
         self._asked = 0  # slots for which jobs were asked and no answer came yet
         self._hungry = False  # whether there may be jobs to claim
         self._plenty = False  # whether the latest claim got all it asked for; then both may ask
+        self._reply_ms = round(1000 * reply_seconds(lease_ms))
+        self._claim_lease_ms = lease_ms
+        self._said_late = False
         self._woken = False  # whether a wake-up call came since the last request
         self._waking: asyncio.TimerHandle | None = None
         self._server_ms_at = 0.0
@@ -222,7 +227,7 @@ class Engine(arq.worker.Worker):
         self._claims += 1
         self._asked += count
         fence = f"{self.beat.worker}:{self._claims}"
-        return Request(fence, count, self.lease_ms, self.beat.fleet, monotonic())
+        return Request(fence, count, self._claim_lease_ms, self.beat.fleet, monotonic())
 
     def answered(self, request: Request, claim: Claim | None) -> None:
         """Start what was claimed."""
@@ -233,7 +238,20 @@ class Engine(arq.worker.Worker):
         if not self.beat.started_ms:
             self.beat.started_ms = claim.now_ms
         # A loop that was held for longer than the lease: others may run these jobs by now.
-        is_stale = monotonic() > request.asked_at + request.lease_ms / 1000
+        took_ms = round((monotonic() - request.asked_at) * 1000)
+        is_stale = took_ms > request.lease_ms
+        # Answers that are slow must come in time all the same: each one that does not costs its
+        # jobs a try. The first renewal makes the lease what it is to be.
+        slow_ms = took_ms if 2 * took_ms > self.lease_ms else 0
+        self._claim_lease_ms = self.lease_ms + min(slow_ms, self._reply_ms)
+        if is_stale and claim.jobs and not self._said_late:
+            self._said_late = True
+            log.warning(
+                "%d jobs came %.1f s after they were asked for, when their leases of %g s had "
+                "ended; they are handed back. The way to the broker is slow, or a job held the "
+                "event loop. If it stays so, start the worker with a longer --lease",
+                len(claim.jobs), took_ms / 1000, request.lease_ms / 1000,
+            )  # fmt: skip
         for one in claim.jobs:
             if self.draining or is_stale:  # the claim was on its way when that began
                 self.acknowledger.release(one.id, one.fence, one.due_ms)

@@ -39,7 +39,12 @@ class Exchange:
     """
 
     def __init__(
-        self, store: Store, queue: str, acknowledger: Acknowledger, claimer: Claimer
+        self,
+        store: Store,
+        queue: str,
+        acknowledger: Acknowledger,
+        claimer: Claimer,
+        reply_seconds: float,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -50,7 +55,7 @@ class Exchange:
         acknowledger.on_news = self.notice
         self._talking = 0
         self._fell_quiet = asyncio.Event()
-        self._reconnection = Reconnection("claiming jobs and recording results")
+        self._reconnection = Reconnection("claiming jobs and recording results", reply_seconds)
 
     def notice(self) -> None:
         """There is something to tell, or something to ask for."""
@@ -81,7 +86,7 @@ class Exchange:
         self._talking += 1
         try:
             answer = await self._store.exchange(self._queue, report, request)
-        except BaseException as error:
+        except BaseException as error:  # cancelled too, it must not lose what it was to tell
             self._acknowledger.put_back(report)
             if request is not None:
                 self._claimer.answered(request, None)

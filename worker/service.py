@@ -8,6 +8,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,10 @@ from worker.watch import Watch
 
 log = logging.getLogger("twolane.worker")
 CANCEL_AGAIN_SECONDS: Final = 0.5
+# What a hook may take once the process that started this one is gone; nobody can say stop twice.
+ORPHAN_HOOK_SECONDS: Final = 5.0
+# What may go on beyond the grace then, s: more than handing back, the hooks and the goodbye take.
+ORPHAN_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Stop:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._task: asyncio.Task[Any] | None = None  # what only a cancellation can stop
+        self._orphaned = False
         self.at_once = asyncio.Event()
         self.exit_code = 0
 
@@ -82,6 +89,10 @@ class Stop:
     def stopping(self) -> Iterator[None]:
         """Leave the block, which may wait for good, when a signal says to stop at once."""
         self._task = task = asyncio.current_task()
+        timer: asyncio.TimerHandle | None = None
+        if self._orphaned:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(ORPHAN_HOOK_SECONDS, self, signal.SIGTERM)
         try:
             yield
         except asyncio.CancelledError:
@@ -91,26 +102,41 @@ class Stop:
             task.uncancel()
         finally:
             self._task = None
+            if timer is not None:
+                timer.cancel()
 
     def listen(self) -> None:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self, signum)
 
-    def follow_parent(self) -> None:
-        """Drain when standard input ends: the process that holds its other end is gone."""
+    def follow_parent(self, grace_seconds: float) -> None:
+        """Drain when standard input ends: the process that holds its other end is gone.
+
+        A thread of its own hears it, and ends this process ``ORPHAN_SECONDS`` after the grace: a
+        job or a hook may hold the event loop for good.
+        """
         loop = asyncio.get_running_loop()
         stdin = sys.stdin.fileno()
 
-        def ended() -> None:
-            if not os.read(stdin, 4096):
-                loop.remove_reader(stdin)
-                if not self._engine.draining:
-                    self(signal.SIGTERM)
-                if self._task is not None:  # it may hang, and nobody is left to say it twice
-                    self(signal.SIGTERM)
+        def follow() -> None:
+            while os.read(stdin, 4096):
+                pass
+            with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
+                loop.call_soon_threadsafe(self._orphan)
+            time.sleep(grace_seconds + ORPHAN_SECONDS)
+            log.error("still here long after the process that started this worker ended; stopping")
+            sys.stderr.flush()
+            os._exit(128 + signal.SIGTERM)
 
-        loop.add_reader(stdin, ended)
+        threading.Thread(target=follow, name="twolane-parent", daemon=True).start()
+
+    def _orphan(self) -> None:
+        self._orphaned = True
+        if not self._engine.draining:
+            self(signal.SIGTERM)
+        if self._task is not None:  # it may hang, and nobody is left to say it twice
+            self(signal.SIGTERM)
 
 
 def run(settings: Settings) -> int:
@@ -192,7 +218,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis, patient:
     stop = Stop(engine)
     stop.listen()
     if settings.with_parent:
-        stop.follow_parent()
+        stop.follow_parent(settings.grace_seconds)
     with stop.stopping():
         engine.runner, gauge = await _lane(settings, registry, engine)
     if engine.runner is None:

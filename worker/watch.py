@@ -76,14 +76,18 @@ class Watch(threading.Thread):
         period = self._lease_ms / 4000
         tick = min(TICK_SECONDS, period) if self._gauge is not None else period
         due = monotonic() + period
-        reconnection = Reconnection("renewing leases")
+        reconnection = Reconnection("renewing leases", self._lease_ms / 2000)
         spoke = 0.0
         while not self._closing.wait(tick):
-            blocked = self._look_at_loop()
-            if blocked and monotonic() > spoke + SPEAK_SECONDS:
-                spoke = monotonic()
-                with contextlib.suppress(RedisError, OSError):  # renewing says it
-                    self._speak_for_loop(blocked)
+            try:
+                blocked = self._look_at_loop()
+                if blocked and monotonic() > spoke + SPEAK_SECONDS:
+                    spoke = monotonic()
+                    with contextlib.suppress(RedisError, OSError):  # renewing says it
+                        self._speak_for_loop(blocked)
+            except Exception:  # whatever it is, the leases are renewed
+                log.exception("the look at the event loop failed; looking no more")
+                self._gauge = None
             if monotonic() < due:
                 continue
             due = monotonic() + period
@@ -91,6 +95,8 @@ class Watch(threading.Thread):
                 self._renew()
             except (RedisError, OSError) as error:
                 due = monotonic() + min(period, reconnection.next_wait(error))
+            except Exception:  # without this thread the worker would go on and lose all its leases
+                log.exception("renewing leases failed")
             else:
                 reconnection.succeeded()
                 self.renewed_at = monotonic()
@@ -114,6 +120,7 @@ class Watch(threading.Thread):
                 self._on_lost([one for one in batch if one[0] in lost])
 
     def _call(self, args: list[Any]) -> list[bytes]:
+        # Here and below: redis-py's annotations are those of its two clients, the awaited one too.
         try:
             return self._client.evalsha(self._renewal.sha, 1, self._queue, *args)  # type: ignore[return-value]
         except NoScriptError:
@@ -121,7 +128,6 @@ class Watch(threading.Thread):
 
     def _speak_for_loop(self, blocked_by: str) -> None:
         """Send the heartbeat that the blocked loop cannot: a worker that is held is not dead."""
-        # Here and above: redis-py's annotations are those of its two clients, the awaited one too.
         seconds, micros = self._client.time()  # type: ignore[misc]
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         beat = msgspec.structs.replace(self._beat, blocked_by=blocked_by, at_ms=now_ms)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FAILED = 4
 # How often the workers are looked for while nothing comes in, s.
 LOOK_SECONDS = 5.0
+# How long an enqueueing may pause unsaid, s: a producer waits out an outage for as long.
+OPEN_SECONDS = 60.0
 
 
 async def wait_with_progress(
@@ -84,14 +86,36 @@ async def _with_bars(
 
 
 class _Absence:
-    """Warns once a lane when its jobs wait and no worker serves it."""
+    """Warns once a lane when its jobs wait and no worker serves it, and once of an absent producer.
+
+    A run of which the enqueueing has not ended is waited for, but it may never end.
+    """
 
     def __init__(self, client: Redis, expected: Mapping[Lane, int]) -> None:
         self._client = client
         self._expected = {lane for lane in LANES if expected.get(lane)}
         self._looked = -LOOK_SECONDS
+        self._total = -1
+        self._grown = 0.0
+        self._said = False
 
     async def __call__(self, collected: Collected) -> None:
+        self._look_for_producer(collected)
+        await self._look_for_workers()
+
+    def _look_for_producer(self, collected: Collected) -> None:
+        run = collected.run
+        if run.total != self._total:
+            self._total, self._grown = run.total, monotonic()
+        elif not (run.sealed or self._said) and monotonic() - self._grown >= OPEN_SECONDS:
+            self._said = True
+            say(
+                f"run {run.name} is waited for although no job was added to its {run.total:,} for "
+                f"{OPEN_SECONDS:g} s: its enqueueing has not ended, and never will if its producer "
+                f"died; `twolane runs show {run.name}` tells what it has come to"
+            )
+
+    async def _look_for_workers(self) -> None:
         if not self._expected or monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = monotonic()

@@ -41,7 +41,7 @@ COLUMNS: Final = (
 MOST_WORKERS: Final = 1024
 
 
-class Counts(click.ParamType):  # type: ignore[type-arg]
+class Counts(click.ParamType):  # type: ignore[type-arg]  # as Duration's in quantities
     """Worker counts: ``1,2,4`` or ``1-4,6,8``, each at least 1, in ascending order."""
 
     name = "counts"

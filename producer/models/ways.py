@@ -131,6 +131,7 @@ def _pool(model: str, data: bytes, width: int) -> Executor:
             width, mp_context=context, initializer=call.begin, initargs=(data,)
         )
     if model == INTERPRETERS:
+        # CPython 3.14 has it; mypy reads for 3.11.
         made: Executor = futures.InterpreterPoolExecutor(  # type: ignore[attr-defined,unused-ignore]
             width, initializer=call.begin, initargs=(data,)
         )

@@ -80,7 +80,7 @@ class Server:
     def _info(self, section: str) -> dict[str, Any]:
         if section == "clients":
             return {"list": self._client.client_list()}
-        found: dict[str, Any] = self._client.info(section)  # type: ignore[assignment]
+        found: dict[str, Any] = self._client.info(section)
         return found
 
 

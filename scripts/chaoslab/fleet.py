@@ -143,7 +143,7 @@ class Fleet:
 
     async def start(self, lane: str, *options: str, **rest: object) -> Worker:
         """Start a worker; returns when it claims jobs."""
-        worker = self.launch(lane, *options, **rest)  # type: ignore[arg-type]
+        worker = self.launch(lane, *options, **rest)
         await ready(worker)
         return worker
 

@@ -139,7 +139,7 @@ class Lab:
         retries = 0
         while True:
             try:
-                await store.enqueue_many(QUEUES[lane], jobs, run)  # type: ignore[index]
+                await store.enqueue_many(QUEUES[lane], jobs, run)
             except AWAY:
                 retries += 1
                 await asyncio.sleep(0.05)

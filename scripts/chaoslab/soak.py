@@ -98,7 +98,6 @@ class Soak:
         self._choose = lab.random
         self._began = time.monotonic()
         self._measured: list[Worker] = []
-        self._others: list[Worker] = []
         self._samples: dict[str, list[tuple[float, float]]] = {}
         self._faults: Counter[str] = Counter()
         self._open: dict[str, tuple[float, list[str]]] = {}

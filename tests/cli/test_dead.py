@@ -142,7 +142,7 @@ async def test_ids_that_another_client_chose_cannot_act_on_the_terminal(
 ) -> None:
     nasty = "\x1b[31mx\x9b2J\x07"
     await client.zadd(keys.DEAD, {nasty: 1})
-    await client.hset(keys.dead(nasty), mapping={"function": nasty})  # type: ignore[misc]
+    await client.hset(keys.dead(nasty), mapping={"function": nasty})
 
     for ended in (
         twolane("dead", "list", "--traceback"),

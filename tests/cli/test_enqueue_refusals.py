@@ -19,6 +19,21 @@ MODULES = {
 }
 
 
+AllRefused = Callable[[list[str], str | bytes, list[str]], None]
+
+
+@pytest.fixture
+def assert_all_refused(twolane: Run, is_empty: Callable[[], bool], tmp_path: Path) -> AllRefused:
+    """Enqueue from a file: a line of refusal with all these words, and an empty queue after it."""
+
+    def assert_it(command: list[str], content: str | bytes, words: list[str]) -> None:
+        source = write(tmp_path / "source", content)
+        assert_refused(twolane("enqueue", *command, source), 2, *words)
+        assert is_empty()
+
+    return assert_it
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -102,17 +117,9 @@ def test_bad_input_is_one_clear_line_and_nothing_is_enqueued(
     ids=range(16),
 )
 def test_a_bad_file_names_its_line_and_nothing_is_enqueued(
-    twolane: Run,
-    is_empty: Callable[[], bool],
-    tmp_path: Path,
-    content: str | bytes,
-    words: list[str],
+    assert_all_refused: AllRefused, content: str | bytes, words: list[str]
 ) -> None:
-    source = write(tmp_path / "jobs.jsonl", content)
-
-    assert_refused(twolane("enqueue", "file", source), 2, *words)
-
-    assert is_empty()
+    assert_all_refused(["file"], content, words)
 
 
 @pytest.mark.parametrize(
@@ -124,17 +131,9 @@ def test_a_bad_file_names_its_line_and_nothing_is_enqueued(
     ],
 )
 def test_a_bad_list_of_urls_is_refused_whole(
-    twolane: Run,
-    is_empty: Callable[[], bool],
-    tmp_path: Path,
-    content: str | bytes,
-    words: list[str],
+    assert_all_refused: AllRefused, content: str | bytes, words: list[str]
 ) -> None:
-    source = write(tmp_path / "urls.txt", content)
-
-    assert_refused(twolane("enqueue", "fetch", "--urls", source), 2, *words)
-
-    assert is_empty()
+    assert_all_refused(["fetch", "--urls"], content, words)
 
 
 def test_a_link_out_of_the_roots_is_refused(

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from producer.cli import report
 from producer.cli.runs import FIELDS, as_row, write
 from tests.cli.conftest import SAMPLES, Run
 from tests.producer.making import claim, failed, made, settle, succeeded
+from twolane import keys, runs
 from twolane.commandline import to_json
-from twolane.errors import RemoteError
+from twolane.errors import RemoteError, WaitTimeout
+from twolane.store import NewJob, Store
 
 StartWorker = Callable[..., Any]
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"]
@@ -133,6 +136,22 @@ def test_the_time_for_waiting_is_kept(twolane: Run) -> None:
 
 
 # Collecting
+
+
+async def test_who_waits_for_a_run_is_told_that_its_producer_may_have_died(
+    client: Redis, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Killed half-way it seals nothing; its run was waited for without a word, for good."""
+    monkeypatch.setattr(report, "OPEN_SECONDS", 0.2)
+    await runs.create(client, "test", "half")
+    await Store(client).enqueue_many(keys.IO_QUEUE, [NewJob("half-0000000", b"")], "half")
+
+    with pytest.raises(WaitTimeout):
+        await report.wait_with_progress(client, "half", {}, timeout=3)
+
+    said = capsys.readouterr().err
+    assert said.count("run half is waited for although no job was added to its 1 for 0.2 s") == 1
+    assert "never will if its producer died; `twolane runs show half`" in said
 
 
 async def test_results_are_collected_one_a_line(twolane: Run, client: Redis) -> None:

@@ -43,7 +43,7 @@ async def interrupt_from_a_task() -> None:
 
 class Hostile(type):
     @property
-    def __name__(cls) -> Any:  # type: ignore[override]
+    def __name__(cls) -> Any:
         raise RuntimeError("no name for you")
 
 

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from tests.conftest import wait_until
 from tests.e2e.conftest import Start, WorkerProcess, alive, wait_noted
 from tests.worker.hosting import enqueue, outcomes, recorded
-from tests.worker.test_waker import Silencer
+from tests.worker.silencer import Silencer
 from twolane import fleet, keys, runs
 from twolane.broker import connect
 from twolane.embedded import Embedded
@@ -241,7 +241,7 @@ async def test_nothing_is_lost_when_the_broker_goes_away_under_load(
     worker = start(lane, "--lease", "1", *options, url=server.url)
     await wait_settled(client, run, 50)
 
-    await end(server)  # type: ignore[operator]
+    await end(server)
     for doing in ("renewing leases", "claiming jobs", "sending heartbeats", "listening for work"):
         await worker.wait_logged(f"broker away while {doing}")
     await asyncio.to_thread(server.start)

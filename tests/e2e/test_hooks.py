@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -52,35 +54,41 @@ async def greet():
 """
 
 
+Work = Callable[..., Awaitable[list[Any]]]
+
+
+@pytest.fixture
+def work_with_hooks(
+    client: Redis, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Work:
+    """Run jobs of a module with hooks on a worker of its own, and end that; their results."""
+
+    async def work(lane: Lane, module: str, function: str, count: int) -> list[Any]:
+        (tmp_path / f"{module}.py").write_text(HOOKS)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        worker = start(lane, modules=(module,))
+        run = await enqueue(client, Registry.load([module]), function, *[{}] * count)
+        ended = await outcomes(client, run)
+        worker.send(signal.SIGTERM)
+        assert await worker.wait() == 0
+        return [one.result for one in ended]
+
+    return work
+
+
 async def test_the_hooks_of_a_module_are_called_once_each(
-    client: Redis, start: Start, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    work_with_hooks: Work, notes: Path
 ) -> None:
-    (tmp_path / "jobs_with_hooks.py").write_text(HOOKS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry = Registry.load(["jobs_with_hooks"])
-    worker = start("io", modules=("jobs_with_hooks",))
+    results = await work_with_hooks("io", "jobs_with_hooks", "greet", 2)
 
-    ended = await outcomes(client, await enqueue(client, registry, "greet", {}, {}))
-    worker.send(signal.SIGTERM)
-
-    assert await worker.wait() == 0
-    assert [one.result for one in ended] == ["hello", "hello"]
+    assert results == ["hello", "hello"]
     assert (notes / "hooks").read_text() == "up with ArqRedis\ndown after hello\n"
 
 
-async def test_a_cpu_worker_calls_no_hooks(
-    client: Redis, start: Start, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cpu_jobs_with_hooks.py").write_text(HOOKS)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry = Registry.load(["cpu_jobs_with_hooks"])
-    worker = start("cpu", modules=("cpu_jobs_with_hooks",))
+async def test_a_cpu_worker_calls_no_hooks(work_with_hooks: Work, notes: Path) -> None:
+    results = await work_with_hooks("cpu", "cpu_jobs_with_hooks", "compute", 1)
 
-    ended = await outcomes(client, await enqueue(client, registry, "compute"))
-    worker.send(signal.SIGTERM)
-
-    assert await worker.wait() == 0
-    assert [one.result for one in ended] == [1]
+    assert results == [1]
     assert not (notes / "hooks").exists()
 
 
@@ -177,3 +185,37 @@ async def test_a_worker_whose_module_hangs_ends_with_its_parent(
 
     assert await worker.wait() == 128 + signal.SIGTERM
     assert await fleet.workers(client) == []
+
+
+HELD_LOOP = """
+import time
+import worker.service
+from pathlib import Path
+from twolane import job
+
+worker.service.ORPHAN_SECONDS = 1.0
+
+def on_shutdown(ctx):
+    (Path(__file__).parent / "notes" / "hanging").touch()
+    time.sleep(1000)
+
+@job
+async def greet():
+    return None
+"""
+
+
+@pytest.mark.parametrize("text", [HANGING_END, HELD_LOOP], ids=["waits", "holds the loop"])
+async def test_a_worker_whose_shutdown_hook_hangs_ends_without_its_parent(
+    client: Redis, start: Start, tmp_path: Path, notes: Path, text: str
+) -> None:
+    # The hook began after its parent had gone: nobody was left to stop it, and the worker stayed.
+    (tmp_path / "hanging.py").write_text(text)
+    worker = start("io", "--grace", "0", modules=("hanging",))
+    await worker.heartbeat(client)
+
+    assert worker._process.stdin is not None
+    worker._process.stdin.close()
+    await wait_noted(notes, "hanging")
+
+    assert await worker.wait() == 128 + signal.SIGTERM

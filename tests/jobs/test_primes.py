@@ -53,10 +53,7 @@ def test_intervals_that_meet_add_up(bounds: list[int]) -> None:
 
 @pytest.mark.parametrize("method", ["sieve", "trial"])
 def test_there_are_78498_primes_below_a_million(method: str) -> None:
-    chunks = [
-        count_primes(low, low + 100_000, method)  # type: ignore[arg-type]
-        for low in range(0, 1_000_000, 100_000)
-    ]
+    chunks = [count_primes(low, low + 100_000, method) for low in range(0, 1_000_000, 100_000)]
 
     assert sum(chunks) == known_prime_count(10**6) == 78_498
 
@@ -88,7 +85,7 @@ def test_the_square_of_a_prime_at_a_segments_end_is_no_prime() -> None:
 @pytest.mark.parametrize(("low", "high"), [(5, 4), (-1, 4), (0, MAX_HIGH + 1)])
 def test_an_impossible_interval_is_refused(job: object, low: int, high: int) -> None:
     with pytest.raises(ValueError, match=f"low={low} to high={high}"):
-        job(low, high)  # type: ignore[operator]
+        job(low, high)
 
 
 def test_a_list_too_long_names_the_way_out() -> None:

@@ -1,4 +1,4 @@
-"""Outcomes made by hand, and jobs settled by hand, without a worker."""
+"""What a worker leaves at the broker, made by hand: outcomes, settled jobs, a heartbeat."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 from redis.asyncio import Redis
 
-from twolane import outcome, wire
+from producer.collect import Collected
+from twolane import fleet, keys, outcome, wire
+from twolane.fleet import Heartbeat
 from twolane.keys import QUEUES, Lane
 from twolane.outcome import Outcome
+from twolane.runs import Run
 from twolane.store import ClaimedJob, Settlement, Store
 
 START_MS = 1_700_000_000_000
@@ -35,6 +38,12 @@ def made(number: int = 0, *, at: float = 0.0, **changes: Any) -> Outcome:
         lane="io",
     )
     return msgspec.structs.replace(one, **changes)
+
+
+def collected(name: str, outcomes: list[Outcome]) -> Collected:
+    found = Collected(Run(name, "job", START_MS, total=len(outcomes), sealed=True))
+    found.add(outcomes)
+    return found
 
 
 def succeeded(result: Any = None) -> Callable[[wire.Payload], dict[str, Any]]:
@@ -87,3 +96,12 @@ async def settle(
             )
         )
     assert await Store(client).acknowledge(QUEUES[lane], settlements) == []
+
+
+async def beat(client: Redis, name: str, **changes: object) -> None:
+    seconds, _ = await client.time()
+    one = Heartbeat(worker=name, lane="cpu", host="here", pid=1, slots=1)
+    await client.set(
+        keys.worker(name), fleet.encode(msgspec.structs.replace(one, **changes)), px=60_000
+    )
+    await client.zadd(keys.WORKERS, {name: seconds * 1000 + 60_000})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ async def test_a_run_is_followed_to_its_end_as_it_grows(client: Redis) -> None:
     for _ in range(5):
         await settle(client, await claim(client, count=1), succeeded({"sum": 1}))
         count = len((await collect(client, "run")).outcomes)
-        await wait_until(lambda count=count: _true(count in seen), f"{count} outcomes seen")  # type: ignore[misc]
+        await wait_until(partial(seen.__contains__, count), f"{count} outcomes seen")
     collected = await following
 
     assert seen == sorted(seen)
@@ -49,10 +50,6 @@ async def test_a_run_is_followed_to_its_end_as_it_grows(client: Redis) -> None:
     assert collected.run.is_over
     assert collected.by_lane == {"io": 5}
     assert [one.result for one in collected.outcomes] == [{"sum": 1}] * 5
-
-
-async def _true(value: bool) -> bool:
-    return value
 
 
 async def test_a_run_that_is_over_is_told_at_once(client: Redis) -> None:
@@ -101,13 +98,10 @@ async def test_the_time_for_waiting_ends_although_the_broker_says_nothing(client
 
 async def test_idleness_is_told_of(client: Redis) -> None:
     await submitted(client, 1)
-    idle = asyncio.Event()
+    idle: asyncio.Queue[Collected] = asyncio.Queue()
 
-    async def on_idle(_: Collected) -> None:
-        idle.set()
-
-    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=on_idle))
-    await idle.wait()
+    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=idle.put))
+    await idle.get()
     await settle(client, await claim(client), succeeded())
 
     assert (await following).run.is_over
@@ -140,16 +134,12 @@ async def test_jobs_whose_queue_was_deleted_are_told_of_when_the_others_are_done
     await submitted(client, 5)
     await settle(client, await claim(client, count=1), succeeded())
     running = await claim(client, count=1)
-    idle = asyncio.Event()
-
-    async def on_idle(_: Collected) -> None:
-        idle.set()
+    idle: asyncio.Queue[Collected] = asyncio.Queue()
 
     await client.delete(keys.IO_QUEUE)
-    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=on_idle))
+    following = asyncio.create_task(follow(client, "run", timeout=30, on_idle=idle.put))
     for _ in range(2 * producer.collect.PATIENCE):
-        idle.clear()
-        await idle.wait()
+        await idle.get()
     assert not following.done()  # one of them runs still
     await settle(client, running, succeeded())
 

@@ -266,7 +266,7 @@ def test_the_table_has_every_way_in_order_with_its_reason_where_it_is_missing() 
     assert {way.model: way.missing for way in table.ways if way.missing} == {
         "free-threaded threads": "no such build", "sub-interpreters": "too old",
     }  # fmt: skip
-    assert table.way(ONE).speedup is None  # type: ignore[union-attr]
+    assert table.way(ONE).speedup is None
 
 
 def told(table: rounds.Compared) -> str:
@@ -316,7 +316,7 @@ def test_rounds_that_differ_too_much_are_said_to_tell_nothing() -> None:
     table = compared(work(), {ONE: (1.0, 1.0, 1.0), PROCESSES: (0.2, 2.0, 0.3)})
 
     assert "Processes (4) were not to be told from one at a time (~2.03×)" in told(table)
-    assert table.way(PROCESSES).speedup.is_noise  # type: ignore[union-attr]
+    assert table.way(PROCESSES).speedup.is_noise
 
 
 def test_one_round_is_not_said_to_differ_from_others() -> None:

@@ -20,8 +20,7 @@ from producer.sizing import Service
 from producer.submit import Caller
 from tests.conftest import wait_until
 from tests.producer.laboratory import loaded
-from tests.producer.making import START_MS, claim, made, settle, succeeded
-from tests.producer.test_sweep import beat
+from tests.producer.making import START_MS, beat, claim, made, settle, succeeded
 from twolane import queues, runs
 from twolane.errors import JobsFailed, RemoteError
 from twolane.registry import Registry
@@ -231,7 +230,7 @@ async def test_a_load_tells_of_each_second_and_of_the_jobs_that_are_left(client:
     assert told[-1] == (2, 2, "jobs done")
 
 
-async def _apply(client: Redis) -> tuple:  # type: ignore[type-arg]
+async def _apply(client: Redis) -> tuple:
     call = CALLER.call("await_a_little", {})
     load = Load(100, 2.0, "constant", warm_up_seconds=0.5)
     return await apply(client, call, load, random.Random(1), {})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.producer.test_report import HOSTILE, PAGES, run_page
+from tests.producer.pages import HOSTILE, PAGES, run_page
 
 LOOK = Path(__file__).with_name("look_at_report.js").read_text(encoding="utf-8")
 

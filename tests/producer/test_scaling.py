@@ -53,7 +53,7 @@ def test_a_lane_that_nothing_limits_is_said_to_want_more_workers() -> None:
 )
 def test_what_limits_is_named(changes: dict[str, float], name: str) -> None:
     points = [
-        point(count, 900.0 * min(count, 3), number, machine=1.0, **changes)  # type: ignore[arg-type]
+        point(count, 900.0 * min(count, 3), number, machine=1.0, **changes)
         for number in range(3)
         for count in COUNTS
     ]

@@ -10,7 +10,7 @@ SLOTS = {"io": 100, "cpu": 4}
 
 
 def told(outcomes: list[object], slots: dict[str, int] = SLOTS) -> list[str]:
-    return tell(compare(outcomes), slots)  # type: ignore[arg-type]
+    return tell(compare(outcomes), slots)
 
 
 def test_io_jobs_that_wait_side_by_side() -> None:

@@ -25,23 +25,13 @@ from producer.submit import Caller
 from producer.sweep import Point, Window, measure_now, sweep
 from tests.conftest import wait_until
 from tests.producer.laboratory import MACHINE, point
-from tests.producer.making import claim, settle, succeeded
-from twolane import fleet, keys, queues, runs
+from tests.producer.making import beat, claim, settle, succeeded
+from twolane import queues, runs
 from twolane.errors import BrokerUnreachable, JobsFailed, TwolaneError, UsageError
-from twolane.fleet import Heartbeat
 from twolane.registry import Registry
 
 CALLER = Caller(Registry.load(["twolane.jobs", "tests.producer.model_jobs"]))
 CALL = CALLER.call("count_primes", {"low": 0, "high": 100})
-
-
-async def beat(client: Redis, name: str, **changes: object) -> None:
-    seconds, _ = await client.time()
-    one = Heartbeat(worker=name, lane="cpu", host="here", pid=1, slots=1)
-    await client.set(
-        keys.worker(name), fleet.encode(msgspec.structs.replace(one, **changes)), px=60_000
-    )
-    await client.zadd(keys.WORKERS, {name: seconds * 1000 + 60_000})
 
 
 async def test_every_count_is_measured_once_a_round_in_shuffled_orders() -> None:

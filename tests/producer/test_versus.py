@@ -9,16 +9,8 @@ import pytest
 from producer import versus
 from producer.collect import Collected
 from producer.versus import MEASURES, Condition
-from tests.producer.making import START_MS, made
+from tests.producer.making import collected, made
 from twolane.errors import JobsFailed, TwolaneError, UsageError
-from twolane.outcome import Outcome
-from twolane.runs import Run
-
-
-def collected(name: str, outcomes: list[Outcome]) -> Collected:
-    found = Collected(Run(name, "job", START_MS, total=len(outcomes), sealed=True))
-    found.add(outcomes)
-    return found
 
 
 def run(

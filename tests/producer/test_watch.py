@@ -57,7 +57,7 @@ class Fleet:
 
     async def count(self, **counters: int) -> None:
         """The IO lane's counters are now these."""
-        await self._client.hset(keys.counters(IO_QUEUE), mapping=counters)  # type: ignore[misc]
+        await self._client.hset(keys.counters(IO_QUEUE), mapping=counters)
 
     async def wait(self, jobs: int) -> None:
         """So many IO jobs are due."""

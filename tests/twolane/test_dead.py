@@ -143,7 +143,7 @@ async def test_a_letter_whose_record_cannot_be_read_is_listed_all_the_same(
 
 async def test_a_letter_whose_names_are_no_text_is_listed_all_the_same(client: Redis) -> None:
     await die(client, "a")
-    await client.hset(keys.dead("a"), "function", b"\xff\xfe")  # type: ignore[misc]
+    await client.hset(keys.dead("a"), "function", b"\xff\xfe")
 
     [letter] = await collected(client, "a")
 

@@ -186,6 +186,49 @@ async def test_a_worker_takes_its_share_of_what_is_due(
         assert answer.claim.next_due_ms > answer.claim.now_ms
 
 
+async def test_a_claim_reads_hardly_more_payloads_than_it_carries(store: Store) -> None:
+    # It read all that it might take: with large ones the server was held up for most of a second.
+    await store.enqueue_many(QUEUE, [NewJob(f"{n:02}", b"x" * 6_000_000) for n in range(20)])
+    await store.client.config_resetstat()
+
+    claim = await store.claim(QUEUE, "fence", 20, 60_000)
+
+    assert [one.id for one in claim.jobs] == ["00", "01"]
+    assert (await store.client.info("stats"))["keyspace_hits"] < 15
+
+
+async def test_a_claim_has_each_jobs_own_payload_and_try_where_it_reads_them_in_pieces(
+    store: Store,
+) -> None:
+    sizes = [9_000_000, 1, 2, 6_000_000, 3, 4, 6_000_000, 5]
+    await store.enqueue_many(
+        QUEUE, [NewJob(f"{n}", f"{n}".encode() * size) for n, size in enumerate(sizes)]
+    )
+    await store.client.set(keys.retry("4"), 2)
+    await store.client.delete(keys.job("1"))
+
+    first = await store.claim(QUEUE, "first", 10, 60_000)
+    second = await store.claim(QUEUE, "second", 10, 60_000)
+
+    jobs = [*first.jobs, *second.jobs]
+    assert [one.id for one in first.jobs] == ["0", "1", "2", "3", "4", "5"]
+    assert [one.id for one in second.jobs] == ["6", "7"]
+    assert [one.payload and (one.payload[:1], len(one.payload)) for one in jobs] == [
+        None if n == 1 else (f"{n}".encode(), size) for n, size in enumerate(sizes)
+    ]
+    assert [one.try_ for one in jobs] == [1, 1, 1, 1, 3, 1, 1, 1]
+
+
+async def test_a_payload_of_another_type_ends_no_claim(store: Store) -> None:
+    await store.enqueue_many(QUEUE, [NewJob(f"{n}", b"x") for n in range(6)])
+    await store.client.delete(keys.job("0"))
+    await store.client.rpush(keys.job("0"), "not a payload")
+
+    claim = await store.claim(QUEUE, "fence", 10, 60_000)
+
+    assert [one.payload for one in claim.jobs] == [None, *[b"x"] * 5]
+
+
 # --- a run that is given up half-way
 
 

@@ -328,7 +328,7 @@ async def test_completing_leaves_the_given_list_as_it_is(client: Redis) -> None:
 async def test_outcomes_that_are_whole_are_not_looked_up() -> None:
     found = [settled("a")]
 
-    assert await runs.complete(None, found) is found  # type: ignore[arg-type]
+    assert await runs.complete(None, found) is found
 
 
 async def test_a_cancellation_by_arqs_record_is_read(client: Redis) -> None:

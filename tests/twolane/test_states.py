@@ -45,7 +45,10 @@ class Subject:
                 asked = await self.client.zscore(keys.ABORTS, ID) is not None
                 return State.ABORTING if asked else State.RUNNING
             return State.WAITING if score <= now_ms else State.SCHEDULED
-        for key in (keys.job(ID), keys.in_progress(ID), keys.retry(ID)):
+        if await self.client.exists(keys.job(ID)):
+            assert not await self.client.exists(keys.in_progress(ID), keys.result(ID))
+            return State.ASTRAY
+        for key in (keys.in_progress(ID), keys.retry(ID)):
             assert not await self.client.exists(key)
         result = await self.client.get(keys.result(ID))
         if result is None:
@@ -64,7 +67,9 @@ class Subject:
         await self.claim()
         self.stale = self.held
         await self.lease_ends()
-        if state is State.WAITING:
+        if state is State.ASTRAY:
+            await self.place_is_deleted()
+        if state in (State.WAITING, State.ASTRAY):
             return
         await self.claim()
         if state is State.ABORTING:
@@ -134,6 +139,9 @@ class Subject:
     async def time_comes(self) -> None:
         await self.client.zadd(QUEUE, {ID: 1})
 
+    async def place_is_deleted(self) -> None:
+        await self.client.zrem(QUEUE, ID)
+
     async def result_expires(self) -> None:
         await self.client.delete(keys.result(ID))
 
@@ -156,6 +164,7 @@ EVENTS: dict[str, Event] = {
     "acknowledge cancelled": lambda one: one.acknowledge("cancelled"),
     "cancel": Subject.cancel,
     "result expires": Subject.result_expires,
+    "its place is deleted": Subject.place_is_deleted,
     "dead retry": Subject.revive,
     "dead drop": Subject.drop,
     "fenced acknowledge": lambda one: one.acknowledge("done", fenced=True),

@@ -135,20 +135,35 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-@job
-def die_in_the_middle_of_a_result() -> None:
-    """Write what serve() would, a result of 4 MB, but end after the first quarter."""
+def _own_socket() -> int:
+    """The descriptor on which this process answers the pool."""
     for name in os.listdir("/dev/fd"):
         try:
             is_socket = stat.S_ISSOCK(os.fstat(int(name)).st_mode)
         except OSError:
             continue
         if is_socket:
-            os.write(int(name), frames.ANSWER.pack(frames.RESULT, False, 0.0, 0.0, 0, 4 << 20))
-            left = 1 << 20
-            while left:
-                left -= os.write(int(name), bytes(min(left, 64 << 10)))
-            os.kill(os.getpid(), signal.SIGKILL)
+            return int(name)
+    raise LookupError
+
+
+@job
+def die_in_the_middle_of_a_result() -> None:
+    """Write what serve() would, a result of 4 MB, but end after the first quarter."""
+    sock = _own_socket()
+    os.write(sock, frames.ANSWER.pack(frames.RESULT, False, 0.0, 0.0, 0, 4 << 20))
+    left = 1 << 20
+    while left:
+        left -= os.write(sock, bytes(min(left, 64 << 10)))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@job
+def answer_with(kind: int, length: int, body: bytes, awaited: str) -> None:
+    """Write to the pool what only serve() should; return when the awaited file is there."""
+    os.write(_own_socket(), frames.ANSWER.pack(kind, False, 0.0, 0.0, 0, length) + body)
+    while not Path(awaited).exists():
+        time.sleep(0.005)
 
 
 @job

@@ -1,4 +1,4 @@
-"""The CPU lane by itself: how far it claims ahead, and what becomes of a wrong guess."""
+"""The CPU lane by itself: how its attempts end, how far it claims ahead, and a wrong guess."""
 
 from __future__ import annotations
 
@@ -107,3 +107,44 @@ async def test_a_job_claimed_ahead_runs_when_a_process_is_free(place: Place) -> 
     ended = [await asyncio.wait_for(place.ended.get(), 20) for _ in ids]
 
     assert [one[:2] for one in ended] == [(one, None) for one in ids]
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "error", "retryable"),
+    [
+        ("unencodable", {}, "ResultNotEncodable", False),
+        ("zeros", {"size": 2_000}, "ResultTooLarge", False),
+        ("add", {"left": 1, "wrong": 2}, "BadArguments", False),
+        ("fail", {"message": "no such luck"}, "ValueError", True),
+    ],
+)
+async def test_only_what_could_end_otherwise_is_tried_again(
+    name: str, kwargs: dict[str, Any], error: str, retryable: bool
+) -> None:
+    async with Pool(1, [pool_jobs.__name__], max_result_bytes=1_000) as pool:
+        place = Place(pool)
+        place.start("one", name, **kwargs)
+        _, _, ended = await asyncio.wait_for(place.ended.get(), 20)
+
+    assert ended.error is not None
+    assert ended.error.type == error
+    assert ended.retryable is retryable
+
+
+async def test_an_attempt_is_told_with_what_it_cost(place: Place) -> None:
+    place.start("one", "burn", seconds=0.05)
+    _, _, ended = await asyncio.wait_for(place.ended.get(), 20)
+
+    assert ended.error is None
+    assert ended.cpu_seconds >= 0.05
+    assert ended.run_seconds >= 0.05
+    assert ended.memory_bytes > 1 << 20
+
+
+async def test_a_stopped_attempt_keeps_its_first_verdict(place: Place, tmp_path: Path) -> None:
+    attempt = place.start("one", "spin", started=str(tmp_path / "started"))
+
+    place.lane.stop(attempt, Verdict.LOST)
+    place.lane.stop(attempt, Verdict.CANCELLED)
+
+    assert (await asyncio.wait_for(place.ended.get(), 20))[:2] == ("one", Verdict.LOST)

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from producer.cancel import cancel_run
 from tests.conftest import wait_until
 from tests.e2e.conftest import ROOT, Start, start
 from tests.worker.hosting import HostedWorker, enqueue, hosted, outcomes, registry_of
-from tests.worker.test_waker import Silencer
+from tests.worker.silencer import Silencer
 from twolane import fleet, job, keys
 from twolane.broker import connect
 from twolane.embedded import Embedded
@@ -49,13 +48,6 @@ REGISTRY = registry_of([rest])
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "health"
-
-
-def truth(condition: Callable[[], bool]) -> Callable[[], Awaitable[bool]]:
-    async def ask() -> bool:
-        return condition()
-
-    return ask
 
 
 def probe(file: Path) -> tuple[int, str]:
@@ -125,13 +117,13 @@ def _touch_with(worker: HostedWorker, file: Path) -> None:
 
 async def wait_touched(file: Path) -> None:
     age(file, 1_000)
-    await wait_until(truth(lambda: check(file) is None), "a touch")
+    await wait_until(lambda: check(file) is None, "a touch")
 
 
 async def test_it_is_touched_with_each_heartbeat(broker: str, client: Redis, file: Path) -> None:
     async with hosted(broker, client, REGISTRY) as worker:
         _touch_with(worker, file)
-        await wait_until(truth(file.exists), "the file")
+        await wait_until(file.exists, "the file")
         await wait_touched(file)
 
 
@@ -140,7 +132,7 @@ async def test_it_is_left_alone_while_leases_are_not_renewed(
 ) -> None:
     async with hosted(broker, client, REGISTRY) as worker:
         _touch_with(worker, file)
-        await wait_until(truth(file.exists), "the file")
+        await wait_until(file.exists, "the file")
         assert worker.watch is not None
         await asyncio.to_thread(worker.watch.close)  # the thread is dead, the loop lives
         worker.watch.renewed_at -= 60
@@ -181,13 +173,13 @@ async def test_it_grows_old_while_the_broker_is_away(
     try:
         async with hosted(server.url, client, REGISTRY) as worker:
             _touch_with(worker, file)
-            await wait_until(truth(file.exists), "the file")
+            await wait_until(file.exists, "the file")
 
             await asyncio.to_thread(server.stop)
             age(file, 1_000)
             worker.pulse.hurry()
             told = "broker away while sending heartbeats"
-            await wait_until(truth(lambda: told in caplog.text), "a heartbeat that fails")
+            await wait_until(lambda: told in caplog.text, "a heartbeat that fails")
             assert check(file) is not None
 
             await asyncio.to_thread(server.start)
@@ -204,7 +196,7 @@ async def test_it_grows_old_while_a_job_holds_the_event_loop(
     # The renewing thread beats for a held loop, which is not dead to the fleet; it is not well.
     worker = start("io", "--health-file", str(file))
     await worker.heartbeat(client)
-    await wait_until(truth(file.exists), "the file")
+    await wait_until(file.exists, "the file")
     registry = Registry.load(["tests.e2e.e2e_jobs"])
     run = await enqueue(client, registry, "block_the_loop", {"seconds": 4.0})
 
@@ -232,7 +224,7 @@ async def test_it_grows_old_while_the_connection_is_silent(
     async with silencer.running(f"{tmp_path}/s"):
         worker = start("io", "--health-file", str(file), url=f"unix://{tmp_path}/s")
         await worker.heartbeat(client)
-        await wait_until(truth(file.exists), "the file")
+        await wait_until(file.exists, "the file")
 
         silencer.swallow()
         # Said when a heartbeat has not been answered for 5 s; no other one came between.
@@ -282,11 +274,11 @@ async def test_a_frozen_worker_grows_unwell_and_recovers(
 ) -> None:
     worker = start("cpu", "--health-file", str(file))
     await worker.heartbeat(client)
-    await wait_until(truth(file.exists), "the file")
+    await wait_until(file.exists, "the file")
 
     worker.send(signal.SIGSTOP)
     await wait_until(
-        truth(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED), "the stop"
+        lambda: psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED, "the stop"
     )
     age(file, 1_000)
     assert probe(file)[0] == 1

@@ -45,7 +45,7 @@ async def test_a_helpers_cpu_time_and_memory_are_the_workers(client: Redis) -> N
     finally:
         helper.kill()
         helper.wait()
-        helper.stdout.close()  # type: ignore[union-attr]
+        helper.stdout.close()
 
 
 async def test_a_helper_that_ended_is_no_error(client: Redis) -> None:

@@ -177,10 +177,10 @@ async def test_what_would_end_the_loop_becomes_an_ordinary_exception(error: Base
 async def test_a_job_that_fails_is_metered_to_its_end() -> None:
     async def burn_and_fail() -> None:
         burn(0.05)
-        raise ValueError
+        raise ValueError("burnt")
 
     meter, gauge = Meter("job"), Gauge()
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError, match="burnt"):
         await metered(burn_and_fail(), meter, gauge)
 
     assert meter.cpu_seconds >= 0.05

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections import Counter
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as BrokerConnectionError
 from redis.exceptions import OutOfMemoryError
+from redis.exceptions import TimeoutError as BrokerTimeoutError
 
 from tests.conftest import wait_until
 from tests.worker.hosting import enqueue, hosted, outcomes, registry_of
 from twolane import job, keys, runs, wire
 from twolane.store import Exchanged, NewJob, Report, Store
 from worker import backoff
+from worker.backoff import Reconnection
 from worker.exchange import CONVERSATIONS
 
 _ran: Counter[int] = Counter()
@@ -51,7 +55,7 @@ async def test_a_result_kept_for_longer_than_the_server_can_count_is_recorded(
 async def test_a_payload_of_another_type_fails_its_job_alone(broker: str, client: Redis) -> None:
     registry = registry_of([fine])
     await client.zadd(keys.IO_QUEUE, {"odd": 1})
-    await client.rpush(keys.job("odd"), "not a string")  # type: ignore[misc]
+    await client.rpush(keys.job("odd"), "not a string")
     async with hosted(broker, client, registry):
         run = await enqueue(client, registry, "fine", *[{}] * 100)
 
@@ -112,7 +116,10 @@ async def test_outcomes_that_the_server_refuses_do_not_pile_up(
 
 
 async def test_jobs_whose_leases_ended_before_the_answer_was_read_run_once(
-    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+    broker: str,
+    client: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     # A job had held the loop. They ran under dead leases, were refused, and ran again.
     _ran.clear()
@@ -120,6 +127,7 @@ async def test_jobs_whose_leases_ended_before_the_answer_was_read_run_once(
     async with hosted(broker, client, registry, lease_ms=200) as worker:
         exchange = worker.engine.store.exchange
         late: list[str] = []
+        times = 0
         read = asyncio.Event()
 
         async def leases_ended() -> bool:
@@ -127,10 +135,13 @@ async def test_jobs_whose_leases_ended_before_the_answer_was_read_run_once(
 
         async def read_late(*args: Any) -> Exchanged:
             answer = await exchange(*args)
-            if answer.claim and answer.claim.jobs and not late:
+            nonlocal times
+            if answer.claim and answer.claim.jobs and times < 2:
+                times += 1
                 late.extend(one.id for one in answer.claim.jobs)
                 await wait_until(leases_ended, "the end of their leases")
-                read.set()
+                if times == 2:
+                    read.set()
             return answer
 
         monkeypatch.setattr(worker.engine.store, "exchange", read_late)
@@ -141,6 +152,47 @@ async def test_jobs_whose_leases_ended_before_the_answer_was_read_run_once(
 
     assert late
     assert _ran == Counter(range(10))
+    said = [one for one in caplog.messages if "start the worker with a longer --lease" in one]
+    assert len(said) == 1
+    assert re.match(
+        r"\d+ jobs came 0\.\d s after .* when their leases of 0\.2 s had ended", said[0]
+    )
+
+
+async def test_jobs_run_although_each_answer_takes_longer_than_the_lease(
+    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each claim came too late and cost a try; in the end they were given up without having run.
+    _ran.clear()
+    registry = registry_of([count])
+    async with hosted(broker, client, registry, lease_ms=200) as worker:
+        exchange = worker.engine.store.exchange
+
+        async def far_away(*args: Any) -> Exchanged:
+            answer = await exchange(*args)
+            await asyncio.sleep(0.3)
+            return answer
+
+        monkeypatch.setattr(worker.engine.store, "exchange", far_away)
+        run = await enqueue(client, registry, "count", *[{"number": n} for n in range(10)])
+        ended = await asyncio.wait_for(outcomes(client, run), 10)
+
+    assert _ran == Counter(range(10))
+    assert max(one.try_ for one in ended) < 4
+
+
+def test_an_answer_that_does_not_come_in_time_is_told_with_what_helps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A claim that takes longer than a reply is waited for brings nothing, however often."""
+    for error in (BrokerTimeoutError(), TimeoutError(), BrokerConnectionError()):
+        Reconnection("claiming jobs", 15.0).next_wait(error)
+
+    slow = "TimeoutError: no answer within 15 s; a longer --lease waits longer"
+    assert caplog.messages == [
+        f"broker away while claiming jobs ({why}); trying again"
+        for why in (slow, slow, "ConnectionError")
+    ]
 
 
 async def test_a_job_in_a_burst_that_cannot_be_told_does_not_keep_the_worker(

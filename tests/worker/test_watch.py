@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import pytest
 from redis.asyncio import Redis
@@ -79,17 +80,40 @@ async def lease(client: Redis, job_id: str = "one", fence: bytes = FENCE) -> Non
 async def wait_renewals(watching: Watching, count: int) -> None:
     for _ in range(count):
         before = watching.watch.renewed_at
-        await wait_until(_truth(lambda b=before: watching.watch.renewed_at > b), "a renewal")
-
-
-def _truth(condition: Callable[[], bool]) -> Callable[[], Any]:
-    async def ask() -> bool:
-        return condition()
-
-    return ask
+        await wait_until(lambda b=before: watching.watch.renewed_at > b, "a renewal")
 
 
 # -- Renewal --
+
+
+async def test_what_nobody_foresaw_does_not_end_the_renewal(
+    client: Redis, watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread ended with a traceback; the worker went on, and lost one lease after the other."""
+    await lease(client)
+    failures = Counter[str]()
+
+    def frames() -> NoReturn:
+        failures["look"] += 1
+        raise LookupError("no such frame")
+
+    def held() -> list[Attempt]:
+        failures["held"] += 1
+        if failures["held"] == 1:
+            raise RuntimeError("unforeseen")
+        return [attempt()]
+
+    gauge = Gauge()
+    gauge.current, gauge.began = Meter("endless"), 0.0
+    monkeypatch.setattr(worker.watch.sys, "_current_frames", frames)
+    monkeypatch.setattr(watching.watch, "_gauge", gauge)
+    monkeypatch.setattr(watching.watch, "_held", held)
+
+    await wait_renewals(watching, 6)
+
+    assert failures == {"look": 1, "held": failures["held"]}
+    assert failures["held"] > 1
+    assert await client.get(keys.in_progress("one")) == FENCE
 
 
 async def test_a_held_lease_is_extended_with_its_place_in_the_queue(
@@ -273,7 +297,7 @@ async def test_a_job_in_a_folder_whose_name_is_not_text_may_block_the_loop(
     names = {"__name__": "jobs"}
     source = "import time\nasync def hold():\n    time.sleep(1.2)\n"
     exec(compile(source, "/home/jos\udce9/jobs.py", "exec"), names)
-    registry = registry_of([job(names["hold"])])  # type: ignore[type-var]
+    registry = registry_of([job(names["hold"])])
     async with hosted(broker, client, registry) as hosting:
         (held,) = await outcomes(client, await enqueue(client, registry, "hold"))
 

@@ -56,18 +56,37 @@ if taken > 0 then
   local aborts = redis.call('EXISTS', KEYS[2]) == 1
   local read, tries = {}, {}
   for i = 1, taken do
-    read[i] = 'arq:job:' .. ids[i]
-    read[taken + i] = 'arq:retry:' .. ids[i]
+    read[i * 2 - 1] = 'arq:job:' .. ids[i]
+    read[i * 2] = 'arq:retry:' .. ids[i]
   end
-  local found = redis.call('MGET', unpack(read))
-  local all, bytes, most = taken, 0, tonumber(ARGV[5])
-  for i = 1, all do
-    if found[i] then bytes = bytes + #found[i] end
-    if bytes > most and i > 1 then
-      taken = i - 1
-      break
+  local all, bytes, most, last, some, found = taken, 0, tonumber(ARGV[5]), 0, taken, nil
+  if taken > 4 then
+    -- Where the first one is large, no more are read than may go out: to read all of them at each claim
+    -- held the server up. Of few it is not worth the look. A key of another type has no length.
+    local length = redis.pcall('STRLEN', read[1])
+    if type(length) == 'number' and length * taken > most then
+      some = math.max(1, math.floor(most / length))
     end
   end
+  repeat
+    local first = last + 1
+    last = math.min(last + some, taken)
+    local part = redis.call('MGET', unpack(read, first * 2 - 1, last * 2))
+    if first == 1 then
+      found = part
+    else
+      for i = 1, #part do found[first * 2 - 2 + i] = part[i] end
+    end
+    for i = first, last do
+      local payload = found[i * 2 - 1]
+      if payload then bytes = bytes + #payload end
+      if bytes > most and i > 1 then
+        taken = i - 1
+        break
+      end
+    end
+    some = 1
+  until last >= taken
   if taken < all then
     -- A reply that is too long comes too late: the rest goes back to where it was.
     local leases, places = {}, {}
@@ -81,12 +100,12 @@ if taken > 0 then
     want, left = taken, true
   end
   for i = 1, taken do
-    local try = (tonumber(found[all + i] or 0) or 0) + 1
-    tries[i * 2 - 1] = read[all + i]
+    local try = (tonumber(found[i * 2] or 0) or 0) + 1
+    tries[i * 2 - 1] = read[i * 2]
     tries[i * 2] = try
     local at = i * 5 - 2
     out[at] = ids[i]
-    out[at + 1] = found[i]
+    out[at + 1] = found[i * 2 - 1]
     out[at + 2] = try
     out[at + 3] = scores[i]
     out[at + 4] = (aborts and redis.call('ZSCORE', KEYS[2], ids[i])) and '1' or ''

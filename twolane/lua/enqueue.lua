@@ -1,15 +1,18 @@
--- Puts jobs into a queue; a job whose id is already known is left as it is. Opens and seals their run
--- where that is asked for, so that a small run is enqueued whole in one call.
+-- Puts jobs into a queue; a job whose id is already known is left as it is, but for one that has lost
+-- its place. Opens and seals their run where that is asked for, so that a small run is enqueued whole
+-- in one call.
 --
 -- KEYS  1 queue (sorted set)   2 the queue's counters (hash)   3 the run (hash), or the queue again
---       4 runs (sorted set)
+--       4 runs (sorted set)   5 the other lane's queue (sorted set)
 -- ARGV  1 run name, '' for none   2 the run's time to live, s   3 wake channel
 --       4 what to do with the run besides counting: '' nothing, 'open' make it, 'seal' say that nothing
 --       more comes, 'both'   5 its kind, for opening
 --       6 what tells this call from all others of the run, '' where it is sent only once
 --       then for each job: id, payload, delay in ms, time to live of the payload in ms ('0': none)
 -- Returns {now in ms, or -1 where the run to open exists and nothing was done; then the ids that were
--- refused: waiting, running or with a result kept already}.
+-- refused: waiting, running or with a result kept already}. One that has a payload and is nowhere (its
+-- place was deleted) is refused too, and gets a place again: with the payload that it has, counted no
+-- second time. Payloads that expire are not looked at: they may wait in an arq application's own queue.
 -- Atomic: a payload and its place in the queue appear together; the run's total counts what was
 -- accepted, so sending the same call again after a lost reply changes nothing. Ids alone would not tell
 -- that for jobs that are over and whose results nobody keeps: the run knows its last call.
@@ -41,9 +44,15 @@ local all_new = #known == 0 or redis.call('EXISTS', unpack(known)) == 0
 local places, payloads, seen, accepted = {}, {}, {}, 0
 for i = 7, #ARGV, 4 do
   local id = ARGV[i]
-  local key = known[(i - 7) / 2 + 1]
-  if seen[id] or not all_new and redis.call('EXISTS', key, known[(i - 7) / 2 + 2]) > 0 then
+  local key, result = known[(i - 7) / 2 + 1], known[(i - 7) / 2 + 2]
+  if seen[id] or not all_new and redis.call('EXISTS', key, result) > 0 then
     answer[#answer + 1] = id
+    if not seen[id] and not redis.call('ZSCORE', KEYS[1], id) and not redis.call('ZSCORE', KEYS[5], id)
+      and redis.call('EXISTS', 'arq:in-progress:' .. id, result) == 0
+      and redis.call('PTTL', key) == -1 then
+      places[#places + 1] = now + ARGV[i + 2]
+      places[#places + 1] = id
+    end
   else
     seen[id] = true
     if ARGV[i + 3] == '0' then
@@ -58,13 +67,15 @@ for i = 7, #ARGV, 4 do
   end
 end
 if #payloads > 0 then redis.call('MSET', unpack(payloads)) end
-if accepted > 0 then
+if #places > 0 then
   redis.call('ZADD', KEYS[1], unpack(places))
+  redis.call('PUBLISH', ARGV[3], 'work')
+end
+if accepted > 0 then
   redis.call('HINCRBY', KEYS[2], 'enqueued', accepted)
   -- The first ones need no sum.
   if order == 'both' then note('total', accepted)
   elseif run ~= '' then redis.call('HINCRBY', KEYS[3], 'total', accepted) end
-  redis.call('PUBLISH', ARGV[3], 'work')
 end
 if run ~= '' then
   -- A run that is gone (it expired, it was deleted) is not made again by its end.

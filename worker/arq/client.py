@@ -19,9 +19,9 @@ NOT_TAKEN: Final = frozenset(
     {"retry", "retry_on_error", "retry_on_timeout", "redis_connect_func", "parser_class",
      "encoder_class", "connection_pool", "event_dispatcher"}
 )  # fmt: skip
-CLASSES: Final[list[tuple[type, type[redis.Connection]]]] = [
+CLASSES: Final[list[tuple[type, type[redis.connection.AbstractConnection]]]] = [
     (aio.SSLConnection, redis.SSLConnection),
-    (aio.UnixDomainSocketConnection, redis.UnixDomainSocketConnection),  # type: ignore[list-item]
+    (aio.UnixDomainSocketConnection, redis.UnixDomainSocketConnection),
     (aio.Connection, redis.Connection),
 ]
 
@@ -58,7 +58,8 @@ def blocking_client(client: aio.Redis, timeout_seconds: float) -> redis.Redis | 
         ssl = issubclass(pool.connection_class, aio.SSLConnection)
         sentinel: Any = redis.sentinel.Sentinel
         asked = sentinel(addresses, sentinel_kwargs=bounds, ssl=ssl, **given)
-        return asked.master_for(pool.service_name)  # type: ignore[no-any-return]
+        blocking: redis.Redis = asked.master_for(pool.service_name)
+        return blocking
     for theirs, ours in CLASSES:
         if pool.connection_class is theirs:
             arguments = {**_taken(pool.connection_kwargs, ours), **bounds}

@@ -25,6 +25,7 @@ async def run_job(self: arq.worker.Worker, job_id: str, score: int) -> None:
         await run_claimed(job_id)
 
 
+# No type checker expects methods and classes to be replaced; here and below that is the purpose.
 arq.worker.Worker.run_job = run_job  # type: ignore[method-assign]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery  # type: ignore[import-not-found]
+from celery import Celery
 
 from benchmarks import jobs
 from benchmarks import plan as plans

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distributed import Client, LocalCluster, wait  # type: ignore[import-not-found]
+from distributed import Client, LocalCluster, wait
 
 from benchmarks import jobs
 from benchmarks.plan import Kind, Plan

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import dramatiq  # type: ignore[import-not-found]
-from dramatiq.brokers.redis import RedisBroker  # type: ignore[import-not-found]
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
 from redis import ConnectionPool, Redis
 
 from benchmarks import jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from huey import RedisHuey  # type: ignore[import-not-found]
+from huey import RedisHuey
 from redis import ConnectionPool
 
 from benchmarks import jobs

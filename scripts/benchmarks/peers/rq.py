@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redis import Redis
-from rq import Queue  # type: ignore[import-not-found]
+from rq import Queue
 
 from benchmarks import jobs
 from benchmarks.peers import become

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import uvloop
-from saq import Queue  # type: ignore[import-not-found]
+from saq import Queue
 
 from benchmarks import jobs
 from benchmarks import plan as plans

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from streaq import Worker  # type: ignore[import-not-found]
+from streaq import Worker
 
 from benchmarks import jobs
 from benchmarks import plan as plans

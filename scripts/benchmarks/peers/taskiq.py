@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from taskiq.serializers import ORJSONSerializer  # type: ignore[import-not-found]
-from taskiq_redis import ListQueueBroker, RedisStreamBroker  # type: ignore[import-not-found]
+from taskiq.serializers import ORJSONSerializer
+from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
 from benchmarks import jobs
 from benchmarks import plan as plans

@@ -245,6 +245,11 @@ async def swallowed_cancellation(lab: Lab) -> None:
     lab.check(code == 0, f"exit code {code}")
 
 
+# libfaketime 0.9.10 ends every timed wait of pthreads on the monotonic clock at once, whatever the
+# offset, and so CPython's wait for the interpreter lock. Two threads that compute then take turns
+# every few bytecodes (26,000 switches, not 45): with ten other processes at work renewals
+# came up to 2 s late, and none by 0.2 s with the same work and without the library. A lease of 2 s
+# was too short for that. https://github.com/wolfcw/libfaketime/pull/503
 @fault(
     "clock-jump", "workers", "a worker's wall clock jumps an hour on, then two hours back",
     "nothing runs twice and nothing waits: times are the server's, waits are monotonic",

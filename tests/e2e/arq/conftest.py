@@ -78,7 +78,7 @@ async def pool(broker: str) -> AsyncIterator[ArqRedis]:
 
 
 async def enqueued(pool: ArqRedis, function: str, *args: object, **options: object) -> Job:
-    made = await pool.enqueue_job(function, *args, **options)  # type: ignore[arg-type]
+    made = await pool.enqueue_job(function, *args, **options)
     assert made is not None
     return made
 

@@ -249,8 +249,7 @@ def test_the_worker_takes_a_field_that_a_newer_producer_sent() -> None:
 
 
 def test_without_annotations_everything_is_taken() -> None:
-    def anything(a, b=None):  # type: ignore[no-untyped-def]
-        ...
+    def anything(a, b=None): ...
 
     made = signature(anything)
 

@@ -63,6 +63,15 @@ def tell(process: subprocess.Popen[str]) -> None:
     process.stdin.flush()
 
 
+@contextlib.contextmanager
+def owner_at_work(kind: str = "user") -> Iterator[tuple[subprocess.Popen[str], int, str]]:
+    """An owner whose server is up: its process, and the server's process id and URL."""
+    with owner(kind) as process:
+        tell(process)
+        _, pid, url = hear(process)
+        yield process, int(pid), url.strip()
+
+
 def hear(process: subprocess.Popen[str]) -> list[str]:
     assert process.stdout is not None
     return process.stdout.readline().split(maxsplit=2)
@@ -92,14 +101,12 @@ def test_of_two_simultaneous_starts_one_wins(environ: dict[str, str]) -> None:
 def test_a_killed_owner_takes_its_server_along_and_the_data_stays(
     server: Embedded, environ: dict[str, str]
 ) -> None:
-    with owner() as process:
-        tell(process)
-        _, pid, url = hear(process)
-        put(url.strip(), "kept")
+    with owner_at_work() as (process, pid, url):
+        put(url, "kept")
 
         process.kill()
         process.wait()
-        wait_until(lambda: is_gone(int(pid)))
+        wait_until(lambda: is_gone(pid))
 
     assert embedded.find(environ) is None
     server.start()
@@ -107,28 +114,23 @@ def test_a_killed_owner_takes_its_server_along_and_the_data_stays(
 
 
 def test_a_private_servers_directory_goes_with_its_killed_owner() -> None:
-    with owner("private") as process:
-        tell(process)
-        _, pid, url = hear(process)
-        directory = Path(url.strip().removeprefix("unix://")).parent
+    with owner_at_work("private") as (process, pid, url):
+        directory = Path(url.removeprefix("unix://")).parent
 
         process.kill()
         process.wait()
 
-        wait_until(lambda: is_gone(int(pid)))
+        wait_until(lambda: is_gone(pid))
         wait_until(lambda: not directory.exists())
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_the_server(environ: dict[str, str]) -> None:
-    with owner() as process:
-        tell(process)
-        _, pid, url = hear(process)
-
+    with owner_at_work() as (process, pid, url):
         os.killpg(process.pid, signal.SIGINT)
 
         assert hear(process) == ["interrupted"]
-        assert os.getsid(int(pid)) != os.getsid(process.pid)
-        assert embedded.find(environ) == url.strip()
+        assert os.getsid(pid) != os.getsid(process.pid)
+        assert embedded.find(environ) == url
 
 
 def test_a_server_whose_keeper_was_killed_is_still_stopped(server: Embedded) -> None:
@@ -144,18 +146,16 @@ def test_a_server_whose_keeper_was_killed_is_still_stopped(server: Embedded) -> 
 def test_a_server_left_over_by_owner_and_keeper_is_ended_by_the_next_start(
     server: Embedded, environ: dict[str, str]
 ) -> None:
-    with owner() as process:
-        tell(process)
-        _, pid, url = hear(process)
-        put(url.strip(), "kept")
-        keeper = psutil.Process(int(pid)).ppid()
+    with owner_at_work() as (process, pid, url):
+        put(url, "kept")
+        keeper = psutil.Process(pid).ppid()
         os.kill(keeper, signal.SIGKILL)
         process.kill()
         process.wait()
-        assert embedded.find(environ) == url.strip()
+        assert embedded.find(environ) == url
 
         server.start()
 
-        assert server.pid != int(pid)
+        assert server.pid != pid
         assert get(server.url) == b"kept"
-        wait_until(lambda: is_gone(int(pid)))
+        wait_until(lambda: is_gone(pid))

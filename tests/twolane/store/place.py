@@ -114,11 +114,11 @@ class Place:
         return [one.decode() for one in await self.client.zrange(QUEUE, 0, -1)]
 
     async def counters(self) -> dict[str, int]:
-        found = await self.client.hgetall(keys.counters(QUEUE))  # type: ignore[misc]
+        found = await self.client.hgetall(keys.counters(QUEUE))
         return {name.decode(): int(value) for name, value in found.items()}
 
     async def run_fields(self, run: str) -> dict[str, int]:
-        found = await self.client.hgetall(keys.run(run))  # type: ignore[misc]
+        found = await self.client.hgetall(keys.run(run))
         return {name.decode(): int(value) for name, value in found.items()}
 
     async def outcomes(self, run: str) -> list[bytes]:
@@ -136,7 +136,7 @@ class Place:
             elif kind == b"zset":
                 held[name] = await self.client.zrange(name, 0, -1, withscores=True)
             elif kind == b"hash":
-                held[name] = await self.client.hgetall(name)  # type: ignore[misc]
+                held[name] = await self.client.hgetall(name)
             else:
                 held[name] = await self.client.xrange(name)
         held.pop(keys.counters(QUEUE), None)

@@ -122,7 +122,7 @@ async def test_a_failed_job_becomes_a_dead_letter_with_its_payload(place: Place)
 
     await place.settle(await place.running("a", run="r"), "failed", run="r", result=b"why")
 
-    letter = await place.client.hgetall(keys.dead("a"))  # type: ignore[misc]
+    letter = await place.client.hgetall(keys.dead("a"))
     died = int(letter.pop(b"died"))
     assert letter == {
         b"payload": b"payload of a",
@@ -149,7 +149,7 @@ async def test_a_failed_job_whose_payload_expired_is_a_dead_letter_without_it(pl
 
     await place.settle(jobs, "failed")
 
-    assert await place.client.hget(keys.dead("a"), "payload") == b""  # type: ignore[misc]
+    assert await place.client.hget(keys.dead("a"), "payload") == b""
 
 
 async def test_an_abort_is_over_when_its_job_has_settled(place: Place) -> None:

@@ -104,6 +104,68 @@ async def test_a_call_that_was_half_known_accepts_the_other_half(place: Place) -
     assert await place.run_fields("r") == {"total": 3}
 
 
+async def test_a_waiting_job_whose_place_was_deleted_gets_it_again_when_it_is_enqueued_again(
+    place: Place,
+) -> None:
+    """Its payload kept its id for good: it never ran, and was refused as known."""
+    await place.enqueue("a", "b", run="r")
+    await place.client.delete(QUEUE)
+
+    async with place.listening() as heard:
+        refused = await place.store.enqueue_many(
+            QUEUE, [NewJob("a", b"another payload"), NewJob("c", b"payload of c")], "r"
+        )
+
+    assert refused == ["a"]
+    assert heard == [(keys.wake(QUEUE), b"work")]
+    assert sorted(await place.waiting()) == ["a", "c"]
+    assert [one.payload for one in (await place.claim()).jobs] == [b"payload of a", b"payload of c"]
+    assert await place.run_fields("r") == {"total": 3}
+    assert await place.counters() == {"enqueued": 3}
+
+
+async def test_a_place_is_made_again_for_when_the_job_is_wanted(place: Place) -> None:
+    await place.enqueue("a")
+    await place.client.delete(QUEUE)
+
+    await place.enqueue("a", delay_ms=HOUR_MS)
+
+    assert (await place.claim()).jobs == []
+    assert await place.waiting() == ["a"]
+
+
+async def test_a_place_that_was_deleted_under_a_running_job_is_left_to_its_renewal(
+    place: Place,
+) -> None:
+    await place.running("a")
+    await place.client.delete(QUEUE)
+
+    assert await place.enqueue("a") == ["a"]
+
+    assert await place.waiting() == []
+
+
+async def test_a_job_of_the_other_lane_gets_no_second_place(place: Place) -> None:
+    await place.store.enqueue_many(keys.CPU_QUEUE, [NewJob("a", b"payload")])
+    before = await place.everything()
+
+    refused = await place.enqueue("a")
+    refused += await place.store.enqueue_many(keys.CPU_QUEUE, [NewJob("a", b"payload")])
+
+    assert refused == ["a", "a"]
+    assert await place.everything() == before
+
+
+async def test_a_job_of_an_arq_applications_own_queue_gets_no_second_place(place: Place) -> None:
+    """Its payload expires, as all that arq's clients enqueue does."""
+    await place.client.set(keys.job("a"), b"payload", px=HOUR_MS)
+    await place.client.zadd("arq:queue:their-own", {"a": 1})
+
+    assert await place.enqueue("a") == ["a"]
+
+    assert await place.waiting() == []
+
+
 async def test_a_run_expires_seven_days_after_its_last_enqueue(place: Place) -> None:
     await place.enqueue("a", run="r")
 

@@ -34,14 +34,17 @@ class Place:
     def __init__(self, slots: int = 1) -> None:
         self.go = asyncio.Event()
         self.ran: list[str] = []
+        self._begun: asyncio.Queue[str] = asyncio.Queue()
 
         @job
         async def wait(ctx: dict[str, Any]) -> None:
             self.ran.append(ctx["job_id"])
+            self._begun.put_nowait(ctx["job_id"])
             await self.go.wait()
 
         @job
         async def hold_on(ctx: dict[str, Any]) -> None:
+            self._begun.put_nowait(ctx["job_id"])
             while not self.go.is_set():
                 try:
                     await self.go.wait()
@@ -62,6 +65,9 @@ class Place:
         attempt.payload = wire.Payload(name, msgspec.Raw(wire.dumps(args)), msgspec.Raw(b"\x80"), 0)
         self.lane.start(attempt)
         return attempt
+
+    async def begin(self) -> str:
+        return await asyncio.wait_for(self._begun.get(), 20)
 
     async def end(self) -> tuple[str, Verdict | None, Ended]:
         return await asyncio.wait_for(self.ended.get(), 20)
@@ -121,9 +127,8 @@ async def test_after_long_jobs_none_is_claimed_ahead(monkeypatch: pytest.MonkeyP
 async def test_jobs_ahead_run_in_turn_and_no_more_at_once_than_slots(place: Place) -> None:
     for one in ("a", "b", "c"):
         place.start(one, "wait")
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert place.ran == ["a"]
+    assert await place.begin() == "a"
+    assert place.ran == ["a"]  # another one would have begun in the same turn of the loop
     place.go.set()
 
     assert [(await place.end())[:2] for _ in range(3)] == [("a", None), ("b", None), ("c", None)]
@@ -180,7 +185,7 @@ async def test_the_slot_of_a_job_that_does_not_let_go_is_used_for_the_next(
     monkeypatch.setattr(worker.io, "CANCEL_GRACE_SECONDS", 0.01)
     stuck = place.start("stuck", "hold_on")
     place.start("next")
-    await asyncio.sleep(0)
+    await place.begin()
     place.lane.stop(stuck, Verdict.TIMED_OUT)
 
     assert [(await place.end())[0] for _ in range(2)] == ["stuck", "next"]
