@@ -32,6 +32,7 @@ from twolane.outcome import Outcome
 from twolane.store import NewJob, Store
 
 Arrivals = Literal["constant", "poisson"]
+Progress = Callable[[int, int, str], None]  # how many are over, of how many, and of what
 MOST_AT_ONCE: Final = 1_000
 DRAIN_SECONDS: Final = 60.0
 
@@ -109,10 +110,12 @@ async def apply(
     load: Load,
     draw: random.Random,
     processes: Mapping[str, Sequence[psutil.Process]],
-    on_progress: Callable[[float], None] = lambda seconds: None,
+    on_progress: Progress = lambda done, of, what: None,
 ) -> tuple[Loaded, list[Outcome], list[float]]:
     """Send the load to the workers that there are: what it did, the outcomes that count, and for
     how long each waited.
+
+    ``on_progress`` is told about once a second how many seconds are over, then how many jobs.
 
     Raises:
         TwolaneError: there is no worker.
@@ -128,10 +131,16 @@ async def apply(
     sender = _Sender(client, call, run.name)
     unfinished = 0
     try:
-        began_ms = await sender.send(list(schedule(load, draw)), on_progress)
+        began_ms = await sender.send(
+            list(schedule(load, draw)),
+            lambda at: on_progress(int(at), int(load.seconds), "seconds"),
+        )
         busy = await meter.end()
         await runs.seal(client, run.name)
-        await follow(client, run.name, timeout=DRAIN_SECONDS)
+        await follow(
+            client, run.name, timeout=DRAIN_SECONDS,
+            on_progress=lambda found: on_progress(len(found), found.run.total, "jobs done"),
+        )  # fmt: skip
     except WaitTimeout:
         unfinished = (await runs.get(client, run.name)).waiting
         await cancel_run(client, run.name)
@@ -169,8 +178,11 @@ class _Sender:
         sent = told = 0
         while sent < len(due):
             now = monotonic() - began
+            if now >= told:
+                told = int(now) + 1
+                on_progress(now)
             if due[sent] > now:
-                await asyncio.sleep(due[sent] - now)
+                await asyncio.sleep(min(due[sent], told) - now)
                 continue
             upto = sent
             while upto < len(due) and due[upto] <= now and upto - sent < MOST_AT_ONCE:
@@ -183,9 +195,6 @@ class _Sender:
             done = monotonic() - began
             self.late += [max(0.0, done - due[number]) for number in range(sent, upto)]
             sent = upto
-            if done >= told:
-                told = int(done) + 1
-                on_progress(done)
         return float(seconds * 1000 + micros / 1000)
 
 

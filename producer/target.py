@@ -18,6 +18,8 @@ from aiohttp import web
 
 # Connections that wait to be accepted: a fleet of workers opens all of its own at once.
 BACKLOG: Final = 4096
+# A client that does not read keeps its connection for no longer.
+HANG_UP_SECONDS: Final = 0.2
 # What a standard normal variable exceeds in 1 of 100 cases: its 0.99 quantile.
 Z99: Final = 2.3263478740408408
 
@@ -109,7 +111,7 @@ class Target:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to ``host``'s first address and ``port`` (0: any free one).
+    """A socket that listens on ``host``'s first address and ``port`` (0: any free one).
 
     One address only, so that there is one port to name also where a host has several.
 
@@ -123,6 +125,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
+        bound.listen(BACKLOG)
     except OSError:
         bound.close()
         raise
@@ -150,9 +153,6 @@ async def serve(
     ends when that process does, however it ends.
 
     The signal ends it at once: requests that still wait get no answer.
-
-    Raises:
-        OSError: another process listens on the same port.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -162,12 +162,32 @@ async def serve(
         threading.Thread(target=_follow_parent, args=(loop, stopping), daemon=True).start()
     # The low-level server: one handler for any path needs no router. For the shutdown's timeout, 0
     # would mean to wait for ever.
-    runner = web.ServerRunner(web.Server(target.answer), shutdown_timeout=0.01)
+    server = web.Server(target.answer)
+    runner = web.ServerRunner(server, shutdown_timeout=0.01)
     await runner.setup()
+    site = web.SockSite(runner, bound, backlog=BACKLOG)
     try:
-        await web.SockSite(runner, bound, backlog=BACKLOG).start()
+        await site.start()
         ready(url_of(bound))
         await stopping.wait()
+        await site.stop()
+        await _hang_up(server)
     finally:
         with contextlib.suppress(TimeoutError):
             await runner.cleanup()
+
+
+async def _hang_up(server: web.Server) -> None:
+    """End all connections and what is done for them.
+
+    aiohttp's own shutdown waits for each request for a time; one that is answered in the very
+    moment in which that is over raises an InvalidStateError in there, up to aiohttp 3.14 at least.
+    """
+    server.handler_cancellation = True
+    for connection in server.connections:
+        if connection.transport is not None:
+            connection.transport.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HANG_UP_SECONDS):
+            while server.connections:  # noqa: ASYNC110 (nothing tells of their end)
+                await asyncio.sleep(0.001)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from producer.collect import Collected
 from producer.ratios import Ratio, resampled
 from producer.sweep import end_of
-from twolane.errors import UsageError
+from twolane.commandline import counted
+from twolane.errors import JobsFailed, TwolaneError, UsageError
 from twolane.outcome import Outcome
 
 # A run is cut into so many equal pieces of time, whose throughputs are resampled: the method of
@@ -81,11 +82,46 @@ class Line(msgspec.Struct):
     ratio: Ratio | None
 
 
+class Side(msgspec.Struct):
+    """How one run's jobs ended; ``only`` are the jobs of which the other run has none."""
+
+    name: str
+    jobs: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    to_go: int
+    only: list[str] = []
+
+    @classmethod
+    def of(cls, one: Collected) -> Side:
+        cancelled = sum(outcome.cancelled for outcome in one.outcomes)
+        succeeded = sum(outcome.success for outcome in one.outcomes)
+        jobs = max(one.run.total, len(one))
+        failed = len(one) - succeeded - cancelled
+        return cls(one.run.name, jobs, succeeded, failed, cancelled, jobs - len(one))
+
+    def tell(self) -> str:
+        """``3 of 30 jobs failed, 2 are to go``; empty where all succeeded."""
+        parts = [
+            f"{count:,} {word}"
+            for count, word in (
+                (self.failed, "failed"), (self.cancelled, "cancelled"), (self.to_go, "to go"),
+            )
+            if count
+        ]  # fmt: skip
+        return f"{', '.join(parts)} of {counted(self.jobs, 'job')}" if parts else ""
+
+
 class Versus(msgspec.Struct):
-    """Two runs by their names; ``scopes`` are all jobs, each lane, and each job."""
+    """Two runs by their names; ``scopes`` are all jobs, each lane, and each job.
+
+    ``sides`` says how the jobs of the first and of the second ended.
+    """
 
     first: str
     second: str
+    sides: list[Side]
     scopes: list[str]
     lines: list[Line]
 
@@ -104,29 +140,68 @@ class Versus(msgspec.Struct):
 
 
 def compare(first: Collected, second: Collected) -> Versus:
-    """Every measure of what the two runs have in common.
+    """Every measure of what the two runs have in common, of the jobs that succeeded.
 
     Raises:
-        UsageError: one of them has no job that ended, or they have none in common.
+        UsageError: they have no job in common.
+        JobsFailed: no job of one of them succeeded.
+        TwolaneError: no job of one of them has ended.
     """
+    sides = [Side.of(first), Side.of(second)]
+    _check_measured(sides)
     ours = _scopes(first)
     theirs = _scopes(second)
     scopes = [scope for scope in ours if scope in theirs]
-    if len(scopes) == 2:
+    jobs = [_jobs(one) for one in (first, second)]
+    sides[0].only, sides[1].only = sorted(jobs[0] - jobs[1]), sorted(jobs[1] - jobs[0])
+    if not jobs[0] & jobs[1]:
+        those = "; ".join(f"{side.name!r} has {', '.join(side.only)}" for side in sides)
+        raise UsageError(f"the runs have no job in common: {those}; choose two of the same jobs")
+    if len(jobs[0] | jobs[1]) == 1:
         scopes = [ALL]  # one job alone is the same as all
     lines = [
         _line(scope, measure, ours[scope], theirs[scope])
         for scope in scopes
         for measure in MEASURES
     ]
-    return Versus(first.run.name, second.run.name, scopes, lines)
+    return Versus(first.run.name, second.run.name, sides, scopes, lines)
+
+
+def tell(found: Versus) -> list[str]:
+    """What of the two runs is not in the figures, or not alike."""
+    said = [
+        f"{side.name}: {ended}; the figures are of the {side.succeeded:,} that succeeded"
+        for side in found.sides
+        if (ended := side.tell())
+    ]
+    apart = [f"{side.name} alone has {', '.join(side.only)}" for side in found.sides if side.only]
+    if apart:
+        said.append(f"{', '.join(apart)}: the lines of {ALL!r} compare what is not alike")
+    return said
+
+
+def _check_measured(sides: Sequence[Side]) -> None:
+    for side in sides:
+        if side.succeeded:
+            continue
+        if side.failed or side.cancelled:
+            raise JobsFailed(
+                f"run {side.name!r} has no job that succeeded, and nothing to compare: "
+                f"{side.tell()}; see why: `twolane runs show {side.name}`"
+            )
+        raise TwolaneError(
+            f"run {side.name!r} has no job that ended yet: {side.tell() or 'it has none'}; "
+            f"wait for it: `twolane runs show {side.name} --wait`"
+        )
+
+
+def _jobs(one: Collected) -> set[str]:
+    return {outcome.function for outcome in one.outcomes if outcome.success}
 
 
 def _scopes(one: Collected) -> dict[str, list[Outcome]]:
     """A run's jobs that succeeded: all of them, each lane's, each job's."""
     good = [outcome for outcome in one.outcomes if outcome.success]
-    if not good:
-        raise UsageError(f"run {one.run.name!r} has no job that succeeded")
     found = {ALL: good}
     lanes = sorted({outcome.lane for outcome in good})
     for lane in lanes:

@@ -5,6 +5,7 @@ Imports click alone, so that ``twolane --help`` stays quick.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -13,7 +14,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, TypeVar
 
 import click
 
@@ -170,8 +171,37 @@ def counted(number: int, noun: str) -> str:
 
 
 def say(text: str) -> None:
-    """A message for the person, on standard error."""
-    click.echo(plain(text, keep="\n"), err=True)
+    """A message for the person, on standard error; what is done does not depend on it."""
+    with contextlib.suppress(OSError):
+        click.echo(plain(text, keep="\n"), err=True)
+
+
+def open_streams() -> None:
+    """Give a process that was started with closed standard streams ones that hold nothing.
+
+    The next file or connection would get their numbers, and with it what is printed. Data that has
+    no place is an error, so that a write to standard output fails (as with gnulib's ``stdopen``);
+    messages are lost.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+            continue
+        except OSError:
+            opened = os.open(os.devnull, mode)
+        if opened != number:
+            os.dup2(opened, number)
+            os.close(opened)
+        os.set_inheritable(number, True)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
+
+
+def _lose(stream: IO[str]) -> None:
+    """Python would try once more to write at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def one_line_errors(command: Callable[..., Any]) -> Callable[..., int]:
@@ -179,6 +209,7 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., int]:
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> int:
+        open_streams()
         for stream in (sys.stdout, sys.stderr):
             # Where the locale is not UTF-8, an ellipsis must not end the command.
             if isinstance(stream, io.TextIOWrapper):
@@ -208,9 +239,13 @@ def one_line_errors(command: Callable[..., Any]) -> Callable[..., int]:
             # A reader that went away (`| head`) is told nothing.
             if not isinstance(error, BrokenPipeError):
                 say(f"Error: {error.filename or 'output'}: {error.strerror or error}")
-            # Python would try once more at its end, and complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _lose(sys.stdout)
             return TwolaneError.exit_code
+        finally:
+            try:
+                sys.stderr.flush()
+            except OSError:
+                _lose(sys.stderr)
 
     return run
 

@@ -11,6 +11,7 @@ import click
 from producer.cli.output import Progress, check_place, output_options
 from producer.cli.workload import JobCommand, latency_option
 from twolane.commandline import counted, jobs_option, option, print_json, say
+from twolane.errors import TwolaneError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,8 @@ def compare(
     checked = [source.call(one) for one in wanted]
 
     async def main() -> int:
+        import asyncio
+
         from producer import environment
         from producer.models import findings
         from producer.models import rounds as measuring
@@ -91,15 +94,34 @@ def compare(
             models = [name for name in MODELS if not missing[name]]
             by_id = {id(work): call for work, call in zip(works, calls, strict=True)}
             say(_plan(works, models, rounds))
-            measured = await measuring.in_rounds(
-                works, models, rounds, measuring.measurer(by_id), random.Random(seed), Progress()
-            )
+            measured: list[measuring.Measured] = []
+            progress, measure = Progress(), measuring.measurer(by_id)
+            cut: BaseException | None = None
+            whole = rounds
+            try:
+                await measuring.in_rounds(
+                    works, models, rounds, measure, random.Random(seed), progress, measured
+                )
+            except (asyncio.CancelledError, OSError, TwolaneError) as error:
+                progress(1, 1, "")
+                if not any(measured):
+                    raise
+                cut = error
+        seen = []
+        if cut is not None:
+            done = sum(len(found) for one in measured for found in one.values())
+            measured, whole = measuring.complete(measured, models)
+            seen.append(_incomplete(done, rounds * len(models) * len(works), whole))
+            missing = {name: why or findings.CUT_OFF for name, why in missing.items()}
         compared = [
-            measuring.side_by_side(work, found, missing, rounds)
+            measuring.side_by_side(work, found, missing, max(1, whole))
             for work, found in zip(works, measured, strict=True)
         ]
-        seen = [sentence for one in compared for sentence in findings.tell(one)]
-        return _finish(compared, seen, machine, as_json, as_csv, report)
+        seen += [sentence for one in compared for sentence in findings.tell(one)]
+        code = _finish(compared, seen, machine, cut is None, as_json, as_csv, report)
+        if cut is not None:
+            raise cut
+        return code
 
     return run(main)
 
@@ -127,9 +149,15 @@ def _plan(works: Sequence[Any], models: Sequence[str], rounds: int) -> str:
     return f"measuring {what} in {len(models)} ways, {counted(rounds, 'round')} …"
 
 
+def _incomplete(done: int, wanted: int, whole: int) -> str:
+    kept = f"{counted(whole, 'round')}" if whole else "a round that was not over"
+    measurements = counted(wanted, "measurement")
+    return f"Incomplete: cut off after {done} of {measurements}; the figures are of {kept}."
+
+
 def _finish(
-    compared: list[Compared], seen: list[str], machine: Any, as_json: bool, as_csv: bool,
-    report: Path | None,
+    compared: list[Compared], seen: list[str], machine: Any, is_complete: bool, as_json: bool,
+    as_csv: bool, report: Path | None,
 ) -> int:  # fmt: skip
     import msgspec
 
@@ -137,6 +165,7 @@ def _finish(
 
     data = {
         "kind": "compare",
+        "complete": is_complete,
         "environment": msgspec.to_builtins(machine),
         "compared": msgspec.to_builtins(compared),
         "seen": seen,
@@ -145,6 +174,8 @@ def _finish(
         print_json(data)
     elif as_csv:
         print_csv(COLUMNS, [_cells(one, way) for one in compared for way in one.ways])
+        if not is_complete:
+            say(seen[0])
     else:
         _show(compared, seen)
     if report is not None:

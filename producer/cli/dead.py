@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twolane.dead import DeadLetter
 
 C = TypeVar("C", bound=Callable[..., Any])
+SHORT: Final = 200  # letters of a message that a window gets; --traceback has them all
 
 
 def choosing(command: C) -> C:
@@ -83,9 +84,12 @@ def list_(limit: int, traceback: bool, run: str | None, broker: str | None, as_j
         return
     out = tables.console()
     rows = [
-        (one.id, one.function, tables.ago(one.died_ms), one.tries, one.error, _short(one.message))
+        (
+            one.id, one.function, tables.ago(one.died_ms), one.tries, one.error,
+            _line(one.message, out.is_terminal),
+        )
         for one in found
-    ]
+    ]  # fmt: skip
     out.print(tables.table(("id", "job", "died", "tries", "error", "message"), rows))
     if traceback:
         for one in found:
@@ -167,6 +171,6 @@ async def _chosen(
     return list(dict.fromkeys(ids)) if ids else await letters.ids(client, run)
 
 
-def _short(message: str) -> str:
+def _line(message: str, is_short: bool) -> str:
     text = " ".join(message.split())
-    return text if len(text) <= 80 else text[:79] + "…"
+    return text if len(text) <= SHORT or not is_short else text[: SHORT - 1] + "…"

@@ -47,7 +47,7 @@ def submitting(command: C) -> C:
         json_option,
         option(
             "--timeout", type=DURATION, default=None, metavar="TIME",
-            help="With --wait: give up waiting after so long (exit code 5); the run goes on.",
+            help="With --wait: give up after so long, as 30s or 5m (exit code 5); the run goes on.",
         ),
         option("--wait", is_flag=True, help="Wait for the run, then print its comparison."),
         option(

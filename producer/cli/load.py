@@ -48,7 +48,12 @@ COLUMNS: Final = (
         help="At random, as independent people come, or at even gaps.")  # fmt: skip
 @option("--warm-up", type=DURATION, default="1s", metavar="TIME",
         help="How much of the beginning does not count.")  # fmt: skip
-@option("--lane", type=click.Choice(["io", "cpu"]), default=None, help="Default: the job's.")
+@option(
+    "--lane",
+    type=click.Choice(["io", "cpu"]),
+    default=None,
+    help="The lane that the job is for. Default: the job's own.",
+)
 @option("--job", "job_text", default=None, metavar="JOB [KEY=VALUE]...", help="The job to send.")
 @option("--workers", type=click.IntRange(1, 256), default=None,
         help="Start so many on a private broker. Default: those that --broker has.")  # fmt: skip
@@ -58,7 +63,7 @@ COLUMNS: Final = (
         help="With --workers: CPU jobs at once, of each.")  # fmt: skip
 @latency_option
 @option("--p99", type=DURATION, default=None, metavar="TIME",
-        help="Spread that latency: 1 answer in 100 takes longer than this.")  # fmt: skip
+        help="Spread that latency: 1 answer in 100 takes longer than this, as 200ms.")  # fmt: skip
 @option("--seed", type=int, default=None, help="Draw the same arrivals again.")
 @broker_option
 @jobs_option
@@ -109,10 +114,7 @@ def load(
         machine = environment.look()
         machine.broker = await environment.broker_of(client)
         progress = Progress()
-        loaded, outcomes, waits = await apply(
-            client, call, plan, draw, watched,
-            lambda at: progress(int(at), int(plan.seconds), "seconds"),
-        )  # fmt: skip
+        loaded, outcomes, waits = await apply(client, call, plan, draw, watched, progress)
         progress(1, 1, "")
         return _finish(
             loaded,

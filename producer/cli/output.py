@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from time import monotonic
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,6 +16,8 @@ from twolane.commandline import json_option, option, plain, say
 from twolane.errors import TwolaneError, UsageError
 
 C = TypeVar("C", bound=Callable[..., Any])
+# How often a log or a pipe is told how far a measurement is.
+SAY_EVERY_SECONDS: Final = 5.0
 
 
 def output_options(command: C) -> C:
@@ -77,13 +81,21 @@ def write_report(path: Path, html: str) -> None:
 
 
 class Progress:
-    """Where standard error is a terminal, one line there that says how far a measurement is."""
+    """Says on standard error how far a measurement is.
 
-    def __init__(self) -> None:
-        self._shows = sys.stderr.isatty()
+    A terminal has one line for it, and every other reader gets a line now and then.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._has_line = sys.stderr.isatty()
+        self._clock = clock
+        self._said = clock()
 
     def __call__(self, done: int, of: int, what: str) -> None:
-        if not self._shows:
-            return
         text = f"{done}/{of} {plain(what)}" if what else ""
-        click.echo(f"\r\033[K{text[:100]}", nl=False, err=True)
+        if self._has_line:
+            with contextlib.suppress(OSError):
+                click.echo(f"\r\033[K{text[:100]}", nl=False, err=True)
+        elif text and self._clock() - self._said >= SAY_EVERY_SECONDS:
+            self._said = self._clock()
+            say(text)

@@ -62,6 +62,25 @@ def runs(ctx: click.Context, limit: int, broker: str | None, as_json: bool) -> N
     if ctx.invoked_subcommand is not None:
         ctx.obj = Common(broker, as_json)
         return
+    _list(limit, broker, as_json)
+
+
+@runs.command("list")
+@option("--limit", type=click.IntRange(1, 10_000), default=20, help="How many, the newest first.")
+@broker_option
+@json_option
+@click.pass_obj
+def list_(common: Common, limit: int, broker: str | None, as_json: bool) -> None:
+    """The runs, the newest first, as `twolane runs` alone lists them.
+
+    \b
+    twolane runs list --limit 5
+    twolane runs list --json
+    """
+    _list(limit, broker or common.broker, as_json or common.as_json)
+
+
+def _list(limit: int, broker: str | None, as_json: bool) -> None:
     import msgspec
 
     from producer.cli import tables
@@ -98,7 +117,8 @@ def state(run: Run) -> str:
 @runs.command()
 @click.argument("name")
 @option("--wait", is_flag=True, help="Wait until all of its jobs have settled.")
-@option("--timeout", type=DURATION, default=None, metavar="TIME", help="With --wait: how long.")
+@option("--timeout", type=DURATION, default=None, metavar="TIME",
+        help="With --wait: how long, as 30s or 5m.")  # fmt: skip
 @broker_option
 @output_options
 @click.pass_obj
@@ -162,8 +182,8 @@ def compare(
 ) -> int:  # fmt: skip
     """Two runs side by side, with intervals.
 
-    Ratios are the second run's figure over the first's. The intervals are of what varied within
-    the two runs; how much one run differs from the next they cannot know.
+    Ratios are the second run's figure over the first's, of the jobs that succeeded. The intervals
+    are of what varied within the two runs; how much one run differs from the next they cannot know.
 
     \b
     twolane runs compare before after
@@ -192,9 +212,12 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
 
     from producer.cli import tables
     from producer.cli.output import print_csv
+    from producer.versus import tell
 
+    seen = tell(found)
     if as_json:
-        print_json({**msgspec.to_builtins(found), "conditions": msgspec.to_builtins(verdicts)})
+        judged = msgspec.to_builtins(verdicts)
+        print_json({**msgspec.to_builtins(found), "seen": seen, "conditions": judged})
     elif as_csv:
         print_csv(
             ("scope", "measure", "unit", found.first, found.second, "ratio", "low", "high"),
@@ -211,8 +234,13 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
         columns = ("jobs", "measure", found.first, found.second, "ratio", "95 % interval")
         rows = [(one.scope, one.measure, *_versus_cells(one)) for one in found.lines]
         out = tables.console()
-        out.print(tables.table(columns, rows, right=2))
+        out.print(tables.table(columns, rows, right=2, keys=2))
         out.print("ratio: second over first; ~ within the noise of the two runs", style="dim")
+        for sentence in seen:
+            out.print(plain(sentence))
+    if as_csv:
+        for sentence in seen:
+            say(sentence)
     for one in verdicts:
         say(one.text)
 

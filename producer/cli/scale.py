@@ -66,7 +66,12 @@ class Counts(click.ParamType):  # type: ignore[type-arg]  # as Duration's in qua
 
 @click.command(cls=JobCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("words", nargs=-1, metavar="[JOB [KEY=VALUE]...]")
-@option("--lane", type=click.Choice(["io", "cpu"]), default=None, help="Default: the job's.")
+@option(
+    "--lane",
+    type=click.Choice(["io", "cpu"]),
+    default=None,
+    help="The lane that the job is for. Default: the job's own.",
+)
 @option("--workers", "counts", type=Counts(), default="1,2,3,4,6,8", metavar="N,N,…",
         help="How many workers to measure.")  # fmt: skip
 @option("--rounds", type=click.IntRange(1, 100), default=3, help="How often to measure each.")

@@ -46,7 +46,12 @@ COLUMNS: Final = (
         help="The share of the jobs for which that must hold.")  # fmt: skip
 @option("--utilisation", type=Number(0, 1, min_open=True), default=0.8,
         help="The most of its time that a slot is to be busy on average.")  # fmt: skip
-@option("--lane", type=click.Choice(["io", "cpu"]), default=None, help="Default: the job's.")
+@option(
+    "--lane",
+    type=click.Choice(["io", "cpu"]),
+    default=None,
+    help="The lane that the job is for. Default: the job's own.",
+)
 @option("--job", "job_text", default=None, metavar="JOB [KEY=VALUE]...", help="The job.")
 @option("--slots", type=click.IntRange(1, 100_000), default=None,
         help="Jobs at once of one worker. Default: 100 (io), the usable cores (cpu).")  # fmt: skip
@@ -60,7 +65,7 @@ COLUMNS: Final = (
         help="How long to measure the run times.")  # fmt: skip
 @latency_option
 @option("--p99", type=DURATION, default=None, metavar="TIME",
-        help="Spread that latency: 1 answer in 100 takes longer than this.")  # fmt: skip
+        help="Spread that latency: 1 answer in 100 takes longer than this, as 200ms.")  # fmt: skip
 @option("--seed", type=int, default=None, help="Draw the same arrivals again.")
 @broker_option
 @jobs_option
@@ -133,6 +138,7 @@ def _measured(
 
     async def main() -> Service:
         from producer import sizing
+        from producer.cli.output import Progress
         from producer.collect import follow
         from producer.open_load import Load, apply
         from producer.submit import submit
@@ -150,7 +156,10 @@ def _measured(
                 raise JobsFailed(f"no job of {call.job.name!r} succeeded: {what}")
             bearable = SAMPLE_UTILISATION * slots / max(sum(times) / len(times), 1e-6)
             load = Load(max(min(rate, bearable), 2 / seconds), seconds, warm_up_seconds=0.0)
-            loaded, *_ = await apply(client, call, load, random.Random(seed), watched)
+            progress = Progress()
+            draw = random.Random(seed)
+            loaded, *_ = await apply(client, call, load, draw, watched, progress)
+            progress(1, 1, "")
         return sizing.measured(loaded, load.rate)
 
     return run(main)

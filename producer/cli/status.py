@@ -11,7 +11,8 @@ from twolane.keys import LANES
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from rich.table import Table
+
+    from producer.cli.fitting import Fitted
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -92,7 +93,7 @@ def _show(found: dict[str, Any]) -> None:
         say(f"{counted(found['dead_letters'], 'dead letter')}: twolane dead list")
 
 
-def _workers(beats: list[dict[str, Any]]) -> Table:
+def _workers(beats: list[dict[str, Any]]) -> Fitted:
     from producer.cli import tables
 
     columns = ("worker", "slots", "running", "done", "failed", "CPU", "memory", "loop lag")

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import IO
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from producer.cli.fitting import Fitted
 from producer.comparison import Row
 from twolane.commandline import plain as plain
 
-PLAIN_WIDTH = 1_000  # columns of a file or a pipe: no row of ours is folded there
+PLAIN_WIDTH = 1_000_000  # columns of a file or a pipe: no row of ours is folded there
 
 
 def console(stream: IO[str] | None = None) -> Console:
@@ -27,14 +26,20 @@ def console(stream: IO[str] | None = None) -> Console:
     )  # fmt: skip
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: int = 99) -> Table:
-    """A table whose columns from number ``right`` on hold numbers. Cells are plain text."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
-        made.add_column(name, justify="right" if number >= right else "left")
-    for row in rows:
-        made.add_row(*(Text(plain(cell)) for cell in row))
-    return made
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: int = 99,
+    until: int = 99,
+    keys: int = 1,
+) -> Fitted:
+    """A table whose columns from number ``right`` up to ``until`` hold numbers.
+
+    Cells are plain text. The first ``keys`` columns say what a row is of: a narrow window has them
+    again with each part of the table.
+    """
+    return Fitted(columns, [[plain(cell) for cell in row] for row in rows], right, until, keys)
 
 
 def seconds(value: float) -> str:
@@ -68,7 +73,7 @@ def ago(ms: int) -> str:
     return seconds(max(0.0, time.time() - ms / 1000)) + " ago"
 
 
-def comparison(rows: Sequence[Row]) -> Table:
+def comparison(rows: Sequence[Row]) -> Fitted:
     """The comparison table of a run."""
     columns = (
         "lane", "job", "jobs", "failed", "retried", "wall", "jobs/s", "wait p50/p95/p99",
@@ -83,7 +88,7 @@ def comparison(rows: Sequence[Row]) -> Table:
         )
         for row in rows
     ]  # fmt: skip
-    return table(columns, cells, right=2)
+    return table(columns, cells, right=2, keys=2)
 
 
 def quantiles(row: Row, which: str) -> str:

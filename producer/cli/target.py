@@ -21,11 +21,13 @@ def _is_loopback(host: str) -> bool:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option("--host", default="127.0.0.1", help="Address to listen on.")
 @option("--port", default=8080, type=click.IntRange(0, 65535), help="0: any free port.")
-@option("--latency", default="50ms", type=DURATION, help="Wait before each answer.")
+@option("--latency", default="50ms", type=DURATION, metavar="TIME",
+        help="Wait before each answer.")  # fmt: skip
 @option(
     "--p99",
     default=None,
     type=DURATION,
+    metavar="TIME",
     help="Spread the latency (log-normal): --latency is the median, 1 answer in 100 takes longer "
     "than this.",
 )
@@ -84,14 +86,13 @@ def target(
     except ImportError:
         loop_factory = None
     try:
-        with service.listen(host, port) as bound, asyncio.Runner(loop_factory=loop_factory) as run:
-            run.run(
-                service.serve(
-                    made, bound, lambda url: click.echo(f"listening on {url}"), with_parent
-                )
-            )
+        listening = service.listen(host, port)
     except OSError as error:
         raise click.ClickException(
             f"cannot listen on {host} port {port}: {error.strerror or error}; "
             "choose another with --host or --port (0: any free port)"
         ) from None
+    with listening as bound, asyncio.Runner(loop_factory=loop_factory) as run:
+        run.run(
+            service.serve(made, bound, lambda url: click.echo(f"listening on {url}"), with_parent)
+        )

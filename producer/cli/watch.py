@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,8 +17,8 @@ from twolane.quantities import DURATION
 if TYPE_CHECKING:
     from redis.asyncio import Redis
     from rich.console import Group, RenderableType
-    from rich.table import Table
 
+    from producer.cli.fitting import Fitted
     from producer.comparison import Quantiles
     from producer.watch import Snapshot, WorkerNow
 
@@ -28,14 +28,16 @@ HISTORY: Final = 300
 BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 # Columns that the labels of the history take.
 LABEL: Final = 28
-# Lines of the view beside those of the workers.
-OTHER_LINES: Final = 14
+# Lines of the view beside those of the lanes and of the workers.
+OTHER_LINES: Final = 10
+# So many workers are shown at the least.
+LEAST_WORKERS: Final = 3
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @option(
     "--for", "duration", type=DURATION, default=None, metavar="TIME",
-    help="End after so long. Default: at Ctrl-C.",
+    help="End after so long, as 10s or 5m. Default: at Ctrl-C.",
 )  # fmt: skip
 @broker_option
 @option("--json", "as_json", is_flag=True, help="One JSON record a second on standard output.")
@@ -167,14 +169,15 @@ def render(snapshot: Snapshot, history: History, width: int, height: int) -> Gro
     line.add_column(no_wrap=True)
     for label, blocks in history.lines(max(10, width - LABEL - 4)):
         line.add_row(Text(label, style="dim"), Text(blocks))
-    parts: list[RenderableType] = [_lanes(snapshot), Text(), line]
+    lanes = _lanes(snapshot)
+    parts: list[RenderableType] = [lanes, Text(), line]
     if snapshot.workers:
-        parts += [Text(), _workers(snapshot, max(3, height - OTHER_LINES))]
+        parts += [Text(), _workers(snapshot, height - OTHER_LINES - lanes.height(width), width)]
     parts += [Text(plain(warning), style="bold yellow") for warning in snapshot.warnings]
     return Group(*parts)
 
 
-def _lanes(snapshot: Snapshot) -> Table:
+def _lanes(snapshot: Snapshot) -> Fitted:
     from producer.cli import tables
 
     columns = (
@@ -209,12 +212,22 @@ def _three(found: Quantiles | None) -> str:
     return "/".join(tables.number(one * factor) for one in values) + f" {unit}"
 
 
-def _workers(snapshot: Snapshot, most: int) -> Table:
+def _workers(snapshot: Snapshot, lines: int, width: int) -> Fitted:
+    """As many workers as so many lines hold; --json has them all."""
+    made = _table(snapshot.workers, 0)
+    if made.height(width) <= lines:
+        return made
+    parts = len(list(made.parts(width)))
+    most = max(LEAST_WORKERS, (lines + 1) // parts - 2)  # less a head and a blank line each
+    if len(snapshot.workers) <= most:
+        return made
+    return _table(snapshot.workers[: most - 1], len(snapshot.workers) - most + 1)
+
+
+def _table(workers: Sequence[WorkerNow], left_out: int) -> Fitted:
     from producer.cli import tables
 
     columns = ("worker", "host", "busy/slots", "jobs/s", "CPU", "memory", "loop lag", "")
-    # --json has them all.
-    shown = snapshot.workers if len(snapshot.workers) <= most else snapshot.workers[: most - 1]
     rows = [
         (
             _cut(worker.worker, 32),
@@ -226,13 +239,11 @@ def _workers(snapshot: Snapshot, most: int) -> Table:
             tables.seconds(worker.loop_lag_ms / 1000),
             _state(worker),
         )
-        for worker in shown
+        for worker in workers
     ]
-    if len(snapshot.workers) > len(shown):
-        rows.append((f"and {len(snapshot.workers) - len(shown)} more", *("",) * 7))
-    made = tables.table(columns, rows, right=2)
-    made.columns[-1].justify = "left"
-    return made
+    if left_out:
+        rows.append((f"and {left_out} more", *("",) * 7))
+    return tables.table(columns, rows, right=2, until=len(columns) - 1)
 
 
 def _cut(text: str, most: int) -> str:

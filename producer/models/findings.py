@@ -22,6 +22,8 @@ WORTHWHILE = 1.15
 # Of the cores that may be used: what a way that fills them reaches; arbitrary.
 FILLS = 0.7
 BLOCKING_SECONDS = 0.1
+# Why a way has no figures where a comparison was cut off.
+CUT_OFF = "it was cut off before"
 
 
 def title(one: Compared) -> str:
@@ -42,6 +44,8 @@ def title(one: Compared) -> str:
 def tell(one: Compared) -> list[str]:
     """What was seen of one piece of work."""
     base = one.way(ONE)
+    if base is None and any(way.missing == CUT_OFF for way in one.ways if way.model == ONE):
+        return [f"{one.job} was not measured one at a time yet: there is nothing to compare with."]
     if base is None:
         return [f"{one.job} could not be run one at a time, so there is nothing to compare with."]
     said = [_nature(one, base), _on_asyncio(one), _in_threads(one), *_in_processes(one)]

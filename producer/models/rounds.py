@@ -66,13 +66,16 @@ async def in_rounds(
     measure: Measure,
     draw: random.Random,
     on_progress: Callable[[int, int, str], None] = lambda done, of, what: None,
+    into: list[Measured] | None = None,
 ) -> list[Measured]:
     """Measure each work in each way once a round, each round in an order of its own.
 
     So what changes slowly on the machine meets every way alike. A way that could not be measured
-    is not tried again.
+    is not tried again. ``into`` gets the measurements as they come: what there is of them when it
+    is cut off.
     """
-    measured: list[Measured] = [defaultdict(list) for _ in works]
+    measured: list[Measured] = [] if into is None else into
+    measured += [defaultdict(list) for _ in works]
     broken: set[tuple[int, str]] = set()
     done = 0
     for _ in range(rounds):
@@ -89,6 +92,17 @@ async def in_rounds(
             done += 1
     on_progress(done, done, "")
     return measured
+
+
+def complete(measured: Sequence[Measured], models: Sequence[str]) -> tuple[list[Measured], int]:
+    """What was cut off as far as all its rounds are whole, and how many those are.
+
+    Where not one is, all that there is of the first.
+    """
+    whole = min(len(one.get(model) or ()) for one in measured for model in models)
+    if not whole:
+        return [dict(one) for one in measured], 0
+    return [{model: found[:whole] for model, found in one.items()} for one in measured], whole
 
 
 async def in_a_process(work: Work, model: str) -> Measurement:

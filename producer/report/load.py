@@ -14,7 +14,7 @@ from producer.environment import Environment
 from producer.open_load import Loaded
 from producer.report import charts
 from producer.report.page import Chart, Table, render
-from producer.report.run import did, jobs
+from producer.report.run import did, is_nothing, jobs
 from producer.sizing import Check
 from twolane.commandline import counted
 from twolane.outcome import Outcome
@@ -92,6 +92,10 @@ def _waits(
         "wait, measured": waits,
         "run": [one.run_seconds for one in outcomes],
     }
+    note = "Times under 1 ms are drawn at 1 ms."
+    if is_nothing({"wait": waits}):
+        del samples["wait, measured"]
+        note += " No job waited for longer: the measured waits are not drawn."
     made = charts.shares(samples, "time")
     predicted = queueing.wait(max(1, loaded.slots), loaded.sent_rate, loaded.run_mean, loaded.scv)
     if predicted.mean != float("inf"):
@@ -103,13 +107,14 @@ def _waits(
         )  # fmt: skip
         longest = max(cuts[-1], *(max(values) for values in samples.values()))
         charts.seconds_axis(made.layout.xaxis, charts.SHORTEST, longest)
+        measured = tables.seconds(max(check.measured_p95, charts.SHORTEST))
         title = (
-            f"95 % waited less than {tables.seconds(check.measured_p95)}; predicted were "
+            f"95 % waited less than {measured}; predicted were "
             f"{tables.seconds(check.predicted_p95)}"
         )
     else:
         title = "No wait can be predicted: more is sent than the slots can do"
-    return Chart(title, made, "Times under 1 ms are drawn at 1 ms.")
+    return Chart(title, made, note)
 
 
 def _did(outcomes: Sequence[Outcome]) -> list[Chart]:

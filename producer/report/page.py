@@ -42,11 +42,22 @@ class Table:
     is_text: bool = False
 
 
+@dataclass(frozen=True)
+class Remark:
+    """What is said in the place of a chart that would show nothing."""
+
+    title: str
+    note: str
+
+
+Part = Chart | Table | Remark
+
+
 def render(
     title: str,
     lead: str,
     seen: Sequence[str],
-    parts: Sequence[Chart | Table],
+    parts: Sequence[Part],
     environment: Environment | None,
     data: Any,
 ) -> str:
@@ -59,6 +70,9 @@ def render(
         if isinstance(part, Chart):
             body.append(_chart(part, len(charts)))
             charts.append(part)
+        elif isinstance(part, Remark):
+            note = f'<p class="soft">{text(part.note)}</p>'
+            body.append(f"<section><h2>{text(part.title)}</h2>{note}</section>")
         else:
             body.append(_table(part))
     if environment is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from producer.cli import tables
@@ -11,7 +11,7 @@ from producer.collect import Collected
 from producer.comparison import Quantiles, Row, compare
 from producer.environment import Environment
 from producer.report import charts
-from producer.report.page import Chart, Table, render
+from producer.report.page import Chart, Part, Remark, Table, render
 from producer.sweep import end_of
 from twolane.commandline import counted
 from twolane.outcome import Outcome
@@ -33,7 +33,7 @@ def page(
     rows = compare(outcomes, run.created_ms) if outcomes else []
     lead = f"Run {run.name}: {len(outcomes):,} of {counted(run.total, 'job')}, kind {run.kind}."
     ran = [one for one in outcomes if not one.cancelled]
-    parts: list[Chart | Table] = []
+    parts: list[Part] = []
     if ran:
         parts += [*_throughput(ran), _waits(ran), _runs(ran), *did(rows)]
     if rows:
@@ -110,20 +110,33 @@ def rates_of(ends: Sequence[float]) -> tuple[list[float], list[float]]:
     return at, [*(count / width for count in counts), 0.0]
 
 
-def _waits(outcomes: Sequence[Outcome]) -> Chart:
+def _waits(outcomes: Sequence[Outcome]) -> Chart | Remark:
     samples = {
         f"{lane} lane": [one.wait_ms / 1000 for one in found]
         for lane, found in _by(outcomes, "lane").items()
     }
+    note = "From when a job was due to its claim."
+    if is_nothing(samples):
+        note += " The server's clock, which waits are counted by, has steps of 1 ms."
+        return Remark("No job waited for longer than 1 ms", note)
     said = ", ".join(
-        f"{tables.seconds(Quantiles.of(values).p50)} on the {name}"
+        f"{_at_least_a_step(Quantiles.of(values).p50)} on the {name}"
         for name, values in samples.items()
     )
-    note = "From when a job was due to its claim. Waits under 1 ms are drawn at 1 ms."
+    note += " Waits under 1 ms are drawn at 1 ms."
     return Chart(f"Half of the jobs waited less than {said}", charts.shares(samples, "wait"), note)
 
 
-def _runs(outcomes: Sequence[Outcome]) -> Chart:
+def is_nothing(samples: Mapping[str, Sequence[float]]) -> bool:
+    """Whether all that a chart of these times would have is a line at its edge."""
+    return all(max(values) <= charts.SHORTEST for values in samples.values())
+
+
+def _at_least_a_step(wait: float) -> str:
+    return tables.seconds(max(wait, charts.SHORTEST))
+
+
+def _runs(outcomes: Sequence[Outcome]) -> Chart | Remark:
     found = _by(outcomes, "function")
     biggest = sorted(found, key=lambda name: -len(found[name]))[: len(charts.COLOURS)]
     samples = {name: [one.run_seconds for one in found[name]] for name in sorted(biggest)}
@@ -137,6 +150,8 @@ def _runs(outcomes: Sequence[Outcome]) -> Chart:
     else:
         title = f"Half of the {first} jobs ran for less than {tables.seconds(short)}"
     left = len(found) - len(biggest)
+    if is_nothing(samples):
+        return Remark(title, "No job ran for longer than 1 ms, where a chart of run times begins.")
     note = "Run times under 1 ms are drawn at 1 ms."
     if left:
         note += f" {left} jobs with fewer runs are left out."

@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +28,19 @@ def wait_for(check: Check, what: str, seconds: float = 30.0) -> None:
 
 
 class Started:
-    """A command in a process group of its own, as a shell would start it."""
+    """A command in a process group of its own, as a shell would start it.
 
-    def __init__(self, *args: str, cwd: Path = ROOT) -> None:
+    ``said`` has what it prints on both outputs; with ``apart``, ``printed`` has what comes on the
+    standard one, after its end.
+    """
+
+    def __init__(self, *args: str, cwd: Path = ROOT, apart: bool = False) -> None:
+        self.printed: list[str] = []
+        self._printed = tempfile.TemporaryFile("w+") if apart else None  # noqa: SIM115
         self.process = subprocess.Popen(
             [*COMMAND, *args],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=self._printed or subprocess.PIPE,
+            stderr=subprocess.PIPE if apart else subprocess.STDOUT,
             cwd=cwd, text=True, start_new_session=True,
         )  # fmt: skip
         self.family: list[psutil.Process] = []
@@ -42,9 +50,10 @@ class Started:
         self._reader.start()
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        with self.process.stdout:
-            for line in self.process.stdout:
+        stream = self.process.stderr if self._printed else self.process.stdout
+        assert stream is not None
+        with stream:
+            for line in stream:
                 self._lines.put(line)
         self._lines.put(None)
 
@@ -73,6 +82,10 @@ class Started:
         self._reader.join(10)
         while (line := self._lines.get(timeout=10)) is not None:
             self.said.append(line)
+        if self._printed is not None:
+            with self._printed:
+                self._printed.seek(0)
+                self.printed = self._printed.readlines()
         return code
 
     def is_gone(self) -> bool:
@@ -87,12 +100,12 @@ class Started:
 
 
 @contextlib.contextmanager
-def starting() -> Iterator[Callable[..., Started]]:
+def starting(apart: bool = False) -> Iterator[Callable[..., Started]]:
     """Start commands that end with the block."""
     started: list[Started] = []
 
     def begin(*args: str) -> Started:
-        started.append(Started(*args))
+        started.append(Started(*args, apart=apart))
         return started[-1]
 
     try:

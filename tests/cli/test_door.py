@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
+from redis.asyncio import Redis
 
-from tests.cli.conftest import ROOT, Run, run_command
+from producer.submit import Caller, submit
+from tests.cli.conftest import COMMAND, ROOT, Ended, Run, run_command
+from tests.producer.making import claim, settle, succeeded
 from twolane import __version__
 from twolane.cli import COMMANDS, cli
 from twolane.commandline import ENV_PREFIX, Option
+from twolane.registry import Registry
 
 SLOW_TO_LOAD = (
     "arq",
@@ -154,6 +160,15 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert err == "Error: No such command 'fly' (see `twolane --help`)\n"
 
 
+@pytest.mark.parametrize(("word", "meant"), [("stats", "status"), ("run", "runs")])
+def test_a_command_that_is_nearly_right_is_named(word: str, meant: str) -> None:
+    code, out, err = run_command(word)
+
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: No such command '{word}'. Did you mean '{meant}'")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("path", [(), ("enqueue",), ("worker",), ("dead",)], ids=str)
 def test_a_group_without_a_command_shows_its_help(path: tuple[str, ...]) -> None:
     code, out, err = run_command(*path)
@@ -211,6 +226,83 @@ def test_output_that_cannot_be_written_is_one_line_and_exit_code_1(
 
     assert ended.returncode == 1
     assert ended.stderr == "Error: output: No space left on device\n"
+
+
+def closing(streams: str, *words: str, variables: dict[str, str] | None = None) -> Ended:
+    """Run a command with some of its standard streams closed, or a full disk: ``>&- 2>/dev/full``.
+
+    What is said where there is no stream is in neither text.
+    """
+    line = f"exec {shlex.join([*COMMAND, *words])} {streams}"
+    ended = subprocess.run(
+        ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=ROOT,
+        check=False, timeout=60, env={**os.environ, **(variables or {})},
+    )  # fmt: skip
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+PRINTING = [
+    ["--help"], ["--version"], ["runs", "--help"], ["jobs"], ["jobs", "--json"], ["runs"],
+    ["runs", "list"],
+    ["runs", "--json"], ["runs", "show", "x"], ["runs", "show", "x", "--csv"],
+    ["runs", "collect", "x"], ["runs", "collect", "x", "--format", "csv"],
+    ["runs", "compare", "x", "x"], ["status"], ["status", "--json"], ["dead", "list", "--json"],
+    ["dead", "retry", "--all"], ["dead", "drop", "--all"], ["watch", "--for", "100ms"],
+    ["watch", "--json", "--for", "100ms"], ["enqueue", "query"], ["target", "--port", "0"],
+    ["size", "--rate=5", "--slo=1s", "--lane=io", "--mean-run=50ms"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("streams", "why"),
+    [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")],
+)
+async def test_every_command_whose_output_has_no_place_says_so_in_one_line(
+    twolane: Run, client: Redis, streams: str, why: str
+) -> None:
+    """With a closed output there were tracebacks, and ``target`` said that it cannot listen."""
+    caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
+    await submit(client, [caller.call("square", {"n": 3})] * 2, "job", "x")
+    await settle(client, await claim(client, "cpu"), succeeded(9), lane="cpu")
+
+    ended = {" ".join(words): closing(streams, *words) for words in PRINTING}
+
+    assert ended == dict.fromkeys(ended, Ended(1, "", f"Error: output: {why}\n"))
+
+
+@pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", "<&- 2>&-"])
+def test_what_cannot_be_said_changes_neither_the_output_nor_the_exit_code(
+    twolane: Run, streams: str
+) -> None:
+    """A full disk under the messages made each of these exit code 1."""
+    assert closing(streams, "enqueue", "query", "--run", "mine") == (0, "mine\n", "")
+    assert closing(streams, "runs", "show", "mine").code == 0
+    assert closing(streams, "runs", "show", "nope") == (2, "", "")
+    assert closing(streams, "nonsense") == (2, "", "")
+    assert closing(streams, "--version").code == 0
+
+
+def test_with_no_stream_at_all_a_command_does_its_work(twolane: Run) -> None:
+    assert closing("<&- >&- 2>&-", "enqueue", "query", "--run", "mine").code == 1
+    assert "mine" in twolane("runs").out
+
+
+def test_a_closed_output_is_not_what_a_connection_gets(tmp_path: Path) -> None:
+    """The next thing that is opened would take its number, and get what is printed."""
+    code = (
+        "import os, sys; from twolane.commandline import one_line_errors;"
+        "one_line_errors(lambda **_: None)();"
+        "found = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR);"
+        "os.write(found, str(found).encode())"
+    )
+    place = tmp_path / "number"
+
+    subprocess.run(
+        ["sh", "-c", f"exec {shlex.join([sys.executable, '-c', code, str(place)])} <&- >&- 2>&-"],
+        cwd=ROOT, check=True, timeout=60,
+    )  # fmt: skip
+
+    assert int(place.read_text()) > 2
 
 
 def test_a_reader_that_goes_away_is_told_nothing() -> None:

@@ -11,18 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as BrokerConnectionError
 
 import producer.crews
+from producer.cli.output import Progress
 from producer.cli.scale import Counts, _Outcome, scale
 from producer.cli.workload import Source, Wanted, _gathered, from_option, from_words
 from producer.submit import Caller, submit
 from producer.sweep import Measure, Point
 from tests.cli.conftest import ROOT, SAMPLES, Run, run_command
+from tests.cli.started import Started, starting, wait_for
 from tests.producer.laboratory import MACHINE, point
-from tests.producer.making import claim, settle, succeeded
+from tests.producer.making import claim, failed, settle, succeeded
 from twolane.errors import BadArguments, BrokerUnreachable, UnknownJob, UsageError, WaitTimeout
 from twolane.registry import Registry
 
@@ -175,6 +178,51 @@ def test_a_size_is_measured_where_nothing_is_given(twolane: Run) -> None:
     assert found["answer"]["workers"] == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["--json", "--csv", "--seed=1"])
+def test_ctrl_c_in_a_comparison_shows_what_was_measured(tmp_path: Path, form: str) -> None:
+    """It said "interrupted" alone, after however many rounds."""
+    report = tmp_path / "compare.html"
+    with starting(apart=True) as begin:
+        made = begin(
+            "compare", "square", "n=3", SAMPLES, "--count=2", "--rounds=1000", "--processes=1",
+            f"--report={report}", form,
+        )  # fmt: skip
+        made.wait_said("measuring 2 × square")
+        # Each measurement has processes of its own, at most four: of nine, some have told.
+        wait_for_children(made, 9)
+        made.look()
+        made.interrupt()
+
+        code = made.end()
+
+        out, err = "".join(made.printed), "".join(made.said)
+        assert code == 130, err
+        assert err.endswith("interrupted\n")
+        if form == "--json":
+            assert json.loads(out)["complete"] is False
+            assert json.loads(out)["seen"][0].startswith("Incomplete: cut off after ")
+        elif form == "--csv":
+            assert {row["job"] for row in csv.DictReader(io.StringIO(out))} == {"square"}
+            assert "Incomplete: cut off after " in err
+        else:
+            assert "Incomplete: cut off after " in out
+            assert "way " in out
+        assert "Incomplete: cut off after" in report.read_text()
+        wait_for(made.is_gone, "the end of what it had started")
+
+
+def wait_for_children(made: Started, count: int) -> None:
+    """Wait until a command has started so many processes, one after the other or at once."""
+    seen: set[int] = set()
+
+    def there_were() -> bool:
+        seen.update(child.pid for child in psutil.Process(made.process.pid).children())
+        return len(seen) >= count
+
+    wait_for(there_were, f"{count} children", seconds=60)
+
+
 async def made_run(client: Redis, name: str, jobs: int = 30) -> None:
     """A run that has settled."""
     caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
@@ -208,6 +256,39 @@ async def test_two_runs_are_compared_and_conditions_decide_the_exit_code(
 
     rows = csv.DictReader(io.StringIO(twolane("runs", "compare", "before", "after", "--csv").out))
     assert next(iter(rows))["measure"] == "throughput"
+
+
+async def test_a_comparison_says_how_many_jobs_of_each_run_failed(
+    twolane: Run, client: Redis
+) -> None:
+    await made_run(client, "before")
+    await made_run(client, "after")
+    await broken_run(client, "broken")
+    caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
+    await submit(client, [caller.call("square", {"n": 3})] * 4, "job", "mixed")
+    claimed = await claim(client, "cpu")
+    await settle(client, claimed[:3], succeeded(9), lane="cpu")
+    await settle(client, claimed[3:], failed(), lane="cpu")
+    said = "mixed: 1 failed of 4 jobs; the figures are of the 3 that succeeded"
+
+    shown = twolane("runs", "compare", "before", "mixed")
+    as_json = twolane("runs", "compare", "before", "mixed", "--json")
+    as_csv = twolane("runs", "compare", "before", "mixed", "--csv")
+    broken = twolane("runs", "compare", "before", "broken")
+
+    assert (shown.code, shown.err) == (0, "")
+    assert said in shown.out
+    assert json.loads(as_json.out)["seen"] == [said]
+    assert json.loads(as_json.out)["sides"][1]["failed"] == 1
+    assert as_csv.err == f"{said}\n"
+    assert (broken.code, broken.out) == (4, "")
+    assert broken.err.startswith("Error: run 'broken' has no job that succeeded")
+
+
+async def broken_run(client: Redis, name: str) -> None:
+    caller = Caller(Registry.load(["tests.cli.sample_jobs"]))
+    await submit(client, [caller.call("square", {"n": 3})] * 2, "job", name)
+    await settle(client, await claim(client, "cpu"), failed(), lane="cpu")
 
 
 async def test_runs_that_are_not_there_are_named(twolane: Run, client: Redis) -> None:
@@ -342,6 +423,21 @@ async def test_a_sweep_that_is_cut_off_at_once_shows_nothing() -> None:
 
     with pytest.raises(WaitTimeout):
         await _Outcome(as_json=False, as_csv=False, report=None).swept(measure, [1], 1, None)
+
+
+def test_a_log_gets_a_line_on_a_measurement_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where standard error was no terminal, a load of a minute was a minute of silence."""
+    now = 0.0
+    progress = Progress(lambda: now)
+
+    for second in range(13):
+        now = float(second)
+        progress(second, 60, "seconds")
+    progress(1, 1, "")
+
+    assert capsys.readouterr().err == "5/60 seconds\n10/60 seconds\n"
 
 
 @pytest.mark.slow

@@ -280,3 +280,16 @@ def test_whatever_another_client_sent_as_arguments_is_shown(
     args: Any, kwargs: Any, shown: Any
 ) -> None:
     assert as_row(made(args=args, kwargs=kwargs))["args"] == shown
+
+
+async def test_runs_are_listed_by_a_command_of_that_name_too(twolane: Run) -> None:
+    """``dead list`` is there, and ``runs list`` was no command."""
+    twolane("enqueue", "query", "--run", "first")
+    twolane("enqueue", "query", "--run", "second")
+
+    listed = twolane("runs", "list", "--json")
+
+    assert listed == twolane("runs", "--json")
+    assert [one["name"] for one in json.loads(listed.out)] == ["second", "first"]
+    assert twolane("runs", "--json", "list") == listed
+    assert "first" not in twolane("runs", "list", "--limit", "1").out

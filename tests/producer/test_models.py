@@ -105,6 +105,49 @@ async def test_a_measurement_that_is_given_up_leaves_no_process(tmp_path: Path) 
     await wait_until(gone, "the end of what was started")
 
 
+async def test_what_a_cut_off_comparison_had_measured_is_kept() -> None:
+    """Ctrl-C in the last round showed nothing of those before."""
+    works, calls = [sample("a"), sample("b")], 0
+    kept: list[rounds.Measured] = []
+
+    async def measured_until_cut(of: Work, model: str) -> Measurement:
+        nonlocal calls
+        calls += 1
+        if calls == 11:
+            raise asyncio.CancelledError
+        return Measurement(wall=1.0 if model == ONE else 0.5)
+
+    with pytest.raises(asyncio.CancelledError):
+        await in_rounds(works, [ONE, THREADS], 5, measured_until_cut, random.Random(1), into=kept)
+
+    whole, count = rounds.complete(kept, [ONE, THREADS])
+    assert sum(len(found) for one in kept for found in one.values()) == 10
+    assert count == 2, "the third round is not whole"
+    assert all(len(found) == 2 for one in whole for found in one.values())
+    found = side_by_side(works[0], whole[0], available(), count)
+    assert found.rounds == 2
+    threads = found.way(THREADS)
+    assert threads is not None
+    assert threads.speedup is not None
+    assert threads.speedup.value == pytest.approx(2)
+
+
+def test_of_a_first_round_that_is_not_whole_there_is_what_was_measured() -> None:
+    kept: list[rounds.Measured] = [{THREADS: [Measurement(wall=1.0)]}, {}]
+
+    whole, count = rounds.complete(kept, [ONE, THREADS])
+    missing = {name: why or findings.CUT_OFF for name, why in available().items()}
+    first, second = (side_by_side(sample("a"), one, missing, 1) for one in whole)
+
+    assert (whole, count) == (kept, 0)
+    assert first.way(THREADS) is not None
+    assert second.way(THREADS) is None
+    assert findings.tell(first) == [
+        "a was not measured one at a time yet: there is nothing to compare with."
+    ]
+    assert findings.title(first) == "a: nothing to compare"
+
+
 def _lives(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

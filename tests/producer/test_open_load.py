@@ -20,7 +20,7 @@ from producer.sizing import Service
 from producer.submit import Caller
 from tests.conftest import wait_until
 from tests.producer.laboratory import loaded
-from tests.producer.making import START_MS, beat, made
+from tests.producer.making import START_MS, beat, claim, made, settle, succeeded
 from twolane import queues, runs
 from twolane.errors import JobsFailed, RemoteError
 from twolane.registry import Registry
@@ -202,6 +202,32 @@ async def test_a_real_load_is_sent_and_measured() -> None:
     assert (found.workers, found.slots) == (1, 20)
     assert 0 < found.run.p50 <= found.latency.p50
     assert len(found.per_second) == 2
+
+
+@pytest.mark.slow
+async def test_a_load_tells_of_each_second_and_of_the_jobs_that_are_left(client: Redis) -> None:
+    """It told nothing while it waited: between two jobs, and for the last of them."""
+    await beat(client, "cpu-1")
+    call = CALLER.call("count_primes", {"low": 0, "high": 100})
+    load = Load(1 / 3.9, 4.0, "constant", warm_up_seconds=0.0)
+    told: list[tuple[int, int, str]] = []
+
+    async def work() -> None:
+        while True:
+            await settle(client, await claim(client, "cpu"), succeeded(25), lane="cpu")
+            await asyncio.sleep(0.05)
+
+    async with asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(work())
+        await apply(
+            client, call, load, random.Random(1), {}, lambda *progress: told.append(progress)
+        )
+        working.cancel()
+
+    seconds = [done for done, of, what in told if (of, what) == (4, "seconds")]
+    assert len(seconds) > 2, "more than at the two jobs"
+    assert seconds == sorted(set(seconds))
+    assert told[-1] == (2, 2, "jobs done")
 
 
 async def _apply(client: Redis) -> tuple:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from producer import sizing
+from producer.comparison import Quantiles
 from producer.report import load, run
 from producer.report import scaling as scale_page
 from producer.report.page import render, text
@@ -105,6 +106,37 @@ def test_a_run_of_which_nothing_ran_has_a_page() -> None:
     assert "nothing has run" in run.page(collected("none", []), [], None, {"kind": "run"})
     cancelled = collected("none", [made(1, success=False, cancelled=True)])
     assert "<h2>Each job</h2>" in run.page(cancelled, [], None, {"kind": "run"})
+
+
+def test_waits_of_nothing_are_said_and_not_drawn() -> None:
+    """A chart of them was empty but for a line at 1 ms, and said "less than 0"."""
+    quick = [made(number, at=number / 50, run_seconds=2e-5) for number in range(9)]
+
+    page = run.page(collected("quick", quick), [], None, {"kind": "run"})
+
+    assert "<h2>No job waited for longer than 1 ms</h2>" in page
+    assert "<h2>Half of the wait jobs ran for less than 20.0 µs</h2>" in page
+    assert "No job ran for longer than 1 ms, where a chart of run times begins." in page
+    assert "less than 0" not in page
+    assert page.count("<figcaption>") == len(block(page, "charts"))
+    some = [*quick, made(99, at=1.0, wait_ms=30, lane="cpu", run_seconds=0.3)]
+    page = run.page(collected("some", some), [], None, {"kind": "run"})
+    assert "Half of the jobs waited less than 1.00 ms on the io lane, 30.0 ms on the cpu" in page
+
+
+def test_a_load_that_waited_for_nothing_has_the_run_times_and_the_prediction() -> None:
+    one = loaded()
+    one.wait, one.wait_mean = Quantiles(0, 0, 0), 0.0
+    check = sizing.check(one)
+
+    page = load.page(one, check, outcomes()[:150], [0.0] * 150, [], MACHINE,
+                     {"kind": "load", "job": "j", "conditions": []})  # fmt: skip
+
+    names = [trace.get("name") for chart in block(page, "charts") for trace in chart["data"]]
+    assert "wait, measured" not in names
+    assert {"run", "wait, predicted (M/G/c)"} <= set(names)
+    assert "No job waited for longer: the measured waits are not drawn." in page
+    assert "95 % waited less than 1.00 ms" in page
 
 
 def test_failures_are_in_the_report() -> None:

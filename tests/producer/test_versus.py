@@ -10,7 +10,7 @@ from producer import versus
 from producer.collect import Collected
 from producer.versus import MEASURES, Condition
 from tests.producer.making import collected, made
-from twolane.errors import UsageError
+from twolane.errors import JobsFailed, TwolaneError, UsageError
 
 
 def run(
@@ -78,11 +78,62 @@ def test_each_lane_and_each_job_has_a_line_where_there_are_several() -> None:
     assert len(found.lines) == 5 * len(MEASURES)
 
 
-def test_only_jobs_that_succeeded_are_compared() -> None:
+def test_only_jobs_that_succeeded_are_compared_and_the_others_are_counted() -> None:
+    after = run("after")
+    after.add([made(900, success=False), made(901, success=False, cancelled=True)])
+    after.run.total = 405
+
+    found = versus.compare(run("before"), after)
+
+    assert found.line("all", "throughput").ratio is not None
+    assert found.sides[0] == versus.Side("before", 400, 400, 0, 0, 0)
+    assert found.sides[1] == versus.Side("after", 405, 400, 1, 1, 3)
+    assert versus.tell(found) == [
+        "after: 1 failed, 1 cancelled, 3 to go of 405 jobs; the figures are of the 400 that "
+        "succeeded"
+    ]
+
+
+def test_two_runs_whose_jobs_all_succeeded_have_nothing_said_of_them() -> None:
+    assert versus.tell(versus.compare(run("before"), run("after"))) == []
+
+
+def test_a_run_whose_jobs_all_failed_is_told_as_failed_jobs() -> None:
+    """It was called a wrong use, exit code 2."""
     broken = collected("broken", [made(1, success=False)])
 
-    with pytest.raises(UsageError, match="run 'broken' has no job that succeeded"):
+    with pytest.raises(JobsFailed, match=r"run 'broken' has no job that succeeded.*1 failed of 1"):
         versus.compare(run("before"), broken)
+    with pytest.raises(JobsFailed, match="'broken'"):
+        versus.compare(broken, run("before"))
+
+
+def test_a_run_of_which_no_job_has_ended_says_how_to_wait() -> None:
+    with pytest.raises(TwolaneError, match="twolane runs show new --wait") as caught:
+        versus.compare(run("before"), collected("new", []))
+
+    assert caught.value.exit_code == 1
+
+
+def test_two_runs_with_no_job_in_common_are_refused() -> None:
+    """They were compared all the same, fetches with prime counts."""
+    other = run("after", function="primes")
+
+    with pytest.raises(UsageError, match="no job in common: 'before' has wait; 'after' has primes"):
+        versus.compare(run("before"), other)
+
+
+def test_what_one_run_alone_has_is_said_and_is_not_taken_for_the_others() -> None:
+    """One job that both had stood for all, though the second run had another one besides."""
+    after = run("after")
+    after.add(run("more", pace=9, function="primes").outcomes)
+
+    found = versus.compare(run("before"), after)
+
+    assert found.scopes == ["all", "wait"]
+    assert versus.tell(found) == [
+        "after alone has primes: the lines of 'all' compare what is not alike"
+    ]
 
 
 @pytest.mark.parametrize(
