@@ -68,7 +68,7 @@ class Report(msgspec.Struct):
 
 
 def nobodys(found: Iterable[bytes], followed: Iterable[str]) -> list[bytes]:
-    """The keys that belong neither to these runs nor to their jobs.
+    """The keys, or members of keys, that belong neither to these runs nor to their jobs.
 
     The queues, the counters and the workers' own are among them, and whatever was left behind.
     """
@@ -295,21 +295,30 @@ class Soak:
                     continue
                 info = await self._lab.client.info("memory")
                 self._put("server: memory used, MiB", info["used_memory"] / 2**20)
-                followed = set(self._lab.followed)
-                found = {one async for one in self._lab.client.scan_iter(count=1000)}
-                followed |= set(self._lab.followed)  # those that began during the scan
-                self._put("server: keys", len(found))
-                # What runs that are followed have is theirs by right; these are to stay few.
-                rest = nobodys(found, followed)
-                self._put("server: keys of no run that is followed", len(rest))
-                async with self._lab.client.pipeline(transaction=False) as pipe:
-                    for one in rest:
-                        pipe.memory_usage(one, samples=0)
-                    sizes = await pipe.execute()
-                self._put("server: memory of those, KiB", sum(filter(None, sizes)) / 2**10)
+                await self._count_keys()
                 if self._lab.server.is_running:  # it may have been stopped meanwhile
                     server = psutil.Process(self._lab.server.pid)
                     self._put("server: descriptors", server.num_fds())
+
+    async def _count_keys(self) -> None:
+        client = self._lab.client
+        followed = set(self._lab.followed)
+        found = {one async for one in client.scan_iter(count=1000)}
+        followed |= set(self._lab.followed)  # those that began during the scan
+        rest = nobodys(found, followed)
+        async with client.pipeline(transaction=False) as pipe:
+            for one in rest:
+                pipe.type(one)
+            types = await pipe.execute()
+            for one, kind in zip(rest, types, strict=True):
+                if kind == b"zset":
+                    pipe.zrange(one, 0, -1)
+            entries = [one for some in await pipe.execute() for one in some]
+        followed |= set(self._lab.followed)
+        self._put("server: keys", len(found))
+        # What runs that are followed have is theirs by right; the rest is to stay as it is.
+        self._put("server: keys of no run that is followed", len(rest))
+        self._put("server: entries of none in those", len(nobodys(entries, followed)))
 
     def _put(self, name: str, value: float) -> None:
         self._samples.setdefault(name, []).append((self._elapsed, value))
