@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from redis.asyncio import Redis
 
@@ -120,14 +120,14 @@ class Stop:
         stdin = sys.stdin.fileno()
 
         def follow() -> None:
-            while os.read(stdin, 4096):
-                pass
+            with contextlib.suppress(OSError):  # a terminal that is gone
+                while os.read(stdin, 4096):
+                    pass
             with contextlib.suppress(RuntimeError):  # the loop closed meanwhile
                 loop.call_soon_threadsafe(self._orphan)
             time.sleep(grace_seconds + ORPHAN_SECONDS)
             log.error("still here long after the process that started this worker ended; stopping")
-            sys.stderr.flush()
-            os._exit(128 + signal.SIGTERM)
+            _leave(128 + signal.SIGTERM)
 
         threading.Thread(target=follow, name="twolane-parent", daemon=True).start()
 
@@ -171,11 +171,17 @@ def run(settings: Settings) -> int:
         # A job that swallows its cancellation would keep this process for ever. Everything is told
         # and closed; nothing is lost by not waiting.
         log.error("a job goes on although it was cancelled; ending without it")
-        logging.shutdown()
-        sys.stderr.flush()
-        os._exit(code)
+        _leave(code)
     runner.close()
     return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End without Python's own end, which would wait for what goes on."""
+    logging.shutdown()
+    with contextlib.suppress(OSError):  # who read the messages may be gone too
+        sys.stderr.flush()
+    os._exit(code)
 
 
 async def _ended(tasks: set[asyncio.Task[Any]]) -> bool:

@@ -205,11 +205,27 @@ async def greet():
 """
 
 
-@pytest.mark.parametrize("text", [HANGING_END, HELD_LOOP], ids=["waits", "holds the loop"])
+# Who read its messages went away with its parent.
+UNHEARD = HELD_LOOP.replace("import time\n", "import os\nimport time\n").replace(
+    "    time.sleep(1000)",
+    '    os.dup2(os.open("/dev/full", os.O_WRONLY), 2)\n    time.sleep(1000)',
+)
+
+
+@pytest.mark.parametrize(
+    "text", [HANGING_END, HELD_LOOP, UNHEARD], ids=["waits", "holds the loop", "unheard"]
+)
 async def test_a_worker_whose_shutdown_hook_hangs_ends_without_its_parent(
-    client: Redis, start: Start, tmp_path: Path, notes: Path, text: str
+    client: Redis,
+    start: Start,
+    tmp_path: Path,
+    notes: Path,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The hook began after its parent had gone: nobody was left to stop it, and the worker stayed.
+    # It stayed too where its last words could not be written.
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     (tmp_path / "hanging.py").write_text(text)
     worker = start("io", "--grace", "0", modules=("hanging",))
     await worker.heartbeat(client)
