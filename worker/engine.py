@@ -282,7 +282,12 @@ class Engine(arq.worker.Worker):
     async def _wait_burst_over(self) -> None:
         while not self.draining:
             self._dry.clear()
-            await self._dry.wait()
+            # Where no process can be started nothing is asked for, and no answer says it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._dry.wait()
+            if self.running:
+                continue
             await self.exchange.wait_quiet()
             with contextlib.suppress(*BROKER_AWAY):
                 if not self.running and await self.store.client.zcard(self.queue_name) == 0:

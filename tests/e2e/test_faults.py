@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from producer.cancel import cancel_run
 from tests.conftest import wait_until
 from tests.e2e.broker_keys import held
 from tests.e2e.conftest import Start, WorkerProcess, alive, wait_noted
@@ -44,6 +45,13 @@ async def wait_fenced(client: Redis, worker: WorkerProcess) -> None:
         return any(one.fenced for one in await fleet.workers(client) if one.pid == worker.pid)
 
     await wait_until(fenced, f"a fenced attempt of worker {worker.pid}")
+
+
+async def wait_nothing_held(client: Redis) -> None:
+    async def free() -> bool:
+        return await held(client) == []
+
+    await wait_until(free, "the end of all leases")
 
 
 def pid_in(note: Path) -> int:
@@ -82,6 +90,35 @@ async def test_a_cpu_worker_without_processes_leaves_its_jobs_to_others_until_it
     await wait_settled(client, run, 8)
     await assert_each_recorded_once(client, run, 8)
     assert {one.try_ for one in await outcomes(client, run)} == {1}
+
+
+async def test_a_burst_without_processes_ends_when_others_have_emptied_the_queue(
+    client: Redis, start: Start, tmp_path: Path
+) -> None:
+    # It asked for nothing any more, and so was never told that nothing was left.
+    broken = str(tmp_path / "broken")
+    (tmp_path / "breaking_jobs.py").write_text(
+        "import os\n"
+        "from twolane import job\n"
+        f"if os.path.exists({broken!r}):\n"
+        "    os._exit(3)\n"
+        "@job\n"
+        "def break_and_die():\n"
+        f"    open({broken!r}, 'w').close()\n"
+        "    os._exit(4)\n"
+        "@job\n"
+        "def pid(): return os.getppid()\n"
+    )
+    registry = Registry([Job("break_and_die", lambda: None, "cpu"), Job("pid", lambda: 0, "cpu")])
+    await enqueue(client, registry, "break_and_die", *[{}] * 2)
+    run = await enqueue(client, registry, "pid", {})
+    worker = start("cpu", "--burst", modules=("breaking_jobs",))
+    await worker.wait_logged("trying again in 0.4 s")
+    await wait_nothing_held(client)
+
+    assert await cancel_run(client, run) == (1, 0)
+
+    assert await worker.wait() == 0
 
 
 # -- A worker that is killed --
