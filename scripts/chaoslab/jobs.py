@@ -113,7 +113,7 @@ async def always_fail(ctx: dict[str, Any], key: str) -> None:
 @job(retries=6, backoff=AT_ONCE)
 async def fail_twice(ctx: dict[str, Any], key: str) -> str:
     ledger.write("start", key, _try(ctx))
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.05)
     if _try(ctx) < 3:
         raise ValueError(f"at try {_try(ctx)}")
     ledger.write("effect", key, _try(ctx))

@@ -90,8 +90,11 @@ async def child_sigkill(lab: Lab) -> None:
         "hold_a_process", 1, expect="failed ProcessDied", go=str(lab.directory / "go")
     )
     await lab.enqueue("compute", 40, seconds=0.01)
-    starts = await lab.wait_entries("start", 5)
-    os.kill(next(one.pid for one in starts if one.id == held), signal.SIGKILL)
+
+    async def holder() -> int | None:
+        return next((one.pid for one in lab.entries("start") if one.id == held), None)
+
+    os.kill(await lab.wait(holder, "the start of the job that is to be hit"), signal.SIGKILL)
     await lab.wait_recorded(41)
     lab.check(worker.code is None, "the worker ended")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -67,8 +68,9 @@ def _waits(worker: Worker) -> int:
     """How often its threads have waited for something so far."""
     count = 0
     for one in Path(f"/proc/{worker.pid}/task").iterdir():
-        found = re.search(r"\nvoluntary_ctxt_switches:\s*(\d+)", (one / "status").read_text())
-        count += int(found[1]) if found else 0
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found = re.search(r"\nvoluntary_ctxt_switches:\s*(\d+)", (one / "status").read_text())
+            count += int(found[1]) if found else 0
     return count
 
 
