@@ -56,6 +56,7 @@ class CpuLane:
         arguments = b"\x92" + bytes(attempt.payload.args) + bytes(attempt.payload.kwargs)
         future = attempt.handle = self._pool.run(attempt.job.name, arguments, attempt.job.timeout)
         future.add_done_callback(functools.partial(self._ended, attempt))
+        future.on_requeued = functools.partial(self._ahead.add, attempt)
         if future.process is None:
             self._ahead.add(attempt)
 

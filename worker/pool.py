@@ -47,7 +47,10 @@ LAST_BACKOFF_SECONDS: Final = 5.0
 
 
 class Run(asyncio.Future[Ran]):
-    """One job in the pool. Cancelling it kills its process, or takes it out of the queue."""
+    """One job in the pool. Cancelling it kills its process, or takes it out of the queue.
+
+    ``on_requeued`` is called where it waits again, since its process had ended before it began.
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Run(asyncio.Future[Ran]):
         self.deadline = float("inf")
         self.process: JobProcess | None = None
         self.requeued = False
+        self.on_requeued: Callable[[], None] | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         cancelled = super().cancel(msg)
@@ -319,6 +323,8 @@ class Pool:
             run.process = None
             run.deadline = float("inf")
             self._waiting.appendleft(run)
+            if run.on_requeued is not None:
+                run.on_requeued()
         else:
             _fail(run, ProcessDied(f"its process {_ended(status)} in the middle of the job"))
 

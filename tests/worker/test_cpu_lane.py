@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 
 import worker.ahead
@@ -97,6 +100,30 @@ async def test_a_job_claimed_ahead_of_a_long_one_is_handed_back(
     assert place.lane.ahead() == 0
     go.touch()
     assert (await asyncio.wait_for(place.ended.get(), 20))[:2] == ("long", None)
+
+
+async def test_a_job_that_a_dying_process_did_not_take_is_handed_back_where_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It had a process once, so nobody looked whether it waited: it did for as long as none started.
+    monkeypatch.setattr(worker.ahead, "AHEAD_SECONDS", 0.01)
+    broken = tmp_path / "broken"
+    (tmp_path / "breaking_jobs.py").write_text(
+        f"import os\nif os.path.exists({str(broken)!r}):\n    os._exit(3)\n"
+        "from tests.worker.pool_jobs import add\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    async with Pool(1, ["breaking_jobs"]) as pool:
+        place = Place(pool)
+        (pid,) = pool.pids
+        broken.touch()
+        os.kill(pid, signal.SIGKILL)
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # before the loop hears of it
+            pass
+
+        place.start("one", "add", left=1)
+
+        assert (await asyncio.wait_for(place.ended.get(), 20))[:2] == ("one", Verdict.RELEASED)
 
 
 async def test_a_job_claimed_ahead_runs_when_a_process_is_free(place: Place) -> None:
