@@ -40,8 +40,9 @@ for i = 2, #ARGV, 6 do
       if string.sub(second, 1, 1) == '+' then due = now + tonumber(string.sub(second, 2)) end
       if verb == 'retry' then
         redis.call('SETEX', tries, 88400, first)
-      elseif redis.call('DECR', tries) <= 0 then
-        redis.call('DEL', tries)
+      else
+        local left = redis.pcall('DECR', tries)  -- what is no number must not keep the others
+        if type(left) ~= 'number' or left <= 0 then redis.call('DEL', tries) end
       end
       redis.call('ZADD', KEYS[1], due, id)
       back = true

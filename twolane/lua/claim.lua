@@ -100,7 +100,10 @@ if taken > 0 then
     want, left = taken, true
   end
   for i = 1, taken do
-    local try = (tonumber(found[i * 2] or 0) or 0) + 1
+    local try = tonumber(found[i * 2] or 0) or 0
+    -- Any client can put anything there.
+    if not (try >= 0 and try < 1e9) then try = 0 end
+    try = math.floor(try) + 1
     tries[i * 2 - 1] = read[i * 2]
     tries[i * 2] = try
     local at = i * 5 - 2

@@ -8,6 +8,7 @@
 redis.call('DEL', 'twolane:none')
 return give_back('released', function(id, due)
   local tries = 'arq:retry:' .. id
-  if redis.call('DECR', tries) <= 0 then redis.call('DEL', tries) end
+  local left = redis.pcall('DECR', tries)  -- what is no number must not keep the others
+  if type(left) ~= 'number' or left <= 0 then redis.call('DEL', tries) end
   return due
 end)

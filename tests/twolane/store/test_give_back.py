@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
+
 from tests.twolane.store.place import HOUR_MS, QUEUE, Place, fresh
 from twolane import keys
 from twolane.store import (
@@ -147,3 +149,29 @@ async def test_releases_beyond_one_batch_are_all_given_back(place: Place) -> Non
 
     assert fenced == []
     assert len((await place.claim(1_000)).jobs) == len(ids)
+
+
+@pytest.mark.parametrize("tries", [b"inf", b"nan", b"1.5", b"1e300", b"-7", b"many"])
+async def test_a_count_of_tries_that_is_none_begins_anew(place: Place, tries: bytes) -> None:
+    # Such a job was never at its last chance, and could not be handed back.
+    await place.enqueue("a")
+    await place.client.set(keys.retry("a"), tries)
+
+    [job] = (await place.claim()).jobs
+
+    assert job.try_ in (1, 2)
+    assert await place.store.release(QUEUE, [("a", job.fence, job.due_ms)]) == []
+    assert (await place.claim()).jobs[0].try_ == job.try_
+
+
+async def test_a_job_whose_count_of_tries_was_replaced_is_released_with_its_neighbours(
+    place: Place,
+) -> None:
+    first, second = await place.running("a", "b")
+    await place.client.delete(keys.retry("a"))
+    await place.client.hset(keys.retry("a"), "no", "number")
+
+    ended = await place.store.release(QUEUE, [(one.id, one.fence, 1) for one in (first, second)])
+
+    assert ended == []
+    assert [one.try_ for one in (await place.claim()).jobs] == [1, 1]
