@@ -26,6 +26,7 @@ BATCHES: Final = 20
 
 Array = npt.NDArray[np.float64]
 ALL: Final = "all"
+FAILED: Final = "failed"  # the one measure that is not of the jobs that succeeded alone
 COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -68,6 +69,7 @@ MEASURES: Final[dict[str, tuple[str, Sample, Callable[[Array], Array]]]] = {
         for cut in (50, 95, 99)
     },
     "cpu": ("s", lambda jobs: [one.cpu_seconds for one in jobs], _mean),
+    FAILED: ("%", lambda jobs: [100.0 * (not one.success) for one in jobs], _mean),
 }
 
 
@@ -140,7 +142,8 @@ class Versus(msgspec.Struct):
 
 
 def compare(first: Collected, second: Collected) -> Versus:
-    """Every measure of what the two runs have in common, of the jobs that succeeded.
+    """Every measure of what the two runs have in common, of the jobs that succeeded; and how many
+    failed of those that succeeded or failed.
 
     Raises:
         UsageError: they have no job in common.
@@ -149,8 +152,7 @@ def compare(first: Collected, second: Collected) -> Versus:
     """
     sides = [Side.of(first), Side.of(second)]
     _check_measured(sides)
-    ours = _scopes(first)
-    theirs = _scopes(second)
+    ours, theirs = (_scopes(_succeeded(one)) for one in (first, second))
     scopes = [scope for scope in ours if scope in theirs]
     jobs = [_jobs(one) for one in (first, second)]
     sides[0].only, sides[1].only = sorted(jobs[0] - jobs[1]), sorted(jobs[1] - jobs[0])
@@ -159,8 +161,11 @@ def compare(first: Collected, second: Collected) -> Versus:
         raise UsageError(f"the runs have no job in common: {those}; choose two of the same jobs")
     if len(jobs[0] | jobs[1]) == 1:
         scopes = [ALL]  # one job alone is the same as all
+    all_ours, all_theirs = (_scopes(_ended(one)) for one in (first, second))
     lines = [
-        _line(scope, measure, ours[scope], theirs[scope])
+        _line(scope, measure, all_ours[scope], all_theirs[scope])
+        if measure == FAILED
+        else _line(scope, measure, ours[scope], theirs[scope])
         for scope in scopes
         for measure in MEASURES
     ]
@@ -195,20 +200,28 @@ def _check_measured(sides: Sequence[Side]) -> None:
         )
 
 
+def _succeeded(one: Collected) -> list[Outcome]:
+    return [outcome for outcome in one.outcomes if outcome.success]
+
+
+def _ended(one: Collected) -> list[Outcome]:
+    """Those that a person did not cancel: that is nothing against them."""
+    return [outcome for outcome in one.outcomes if not outcome.cancelled]
+
+
 def _jobs(one: Collected) -> set[str]:
-    return {outcome.function for outcome in one.outcomes if outcome.success}
+    return {outcome.function for outcome in _succeeded(one)}
 
 
-def _scopes(one: Collected) -> dict[str, list[Outcome]]:
-    """A run's jobs that succeeded: all of them, each lane's, each job's."""
-    good = [outcome for outcome in one.outcomes if outcome.success]
-    found = {ALL: good}
-    lanes = sorted({outcome.lane for outcome in good})
+def _scopes(jobs: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """All of them, each lane's, each job's."""
+    found = {ALL: list(jobs)}
+    lanes = sorted({outcome.lane for outcome in jobs})
     for lane in lanes:
         if len(lanes) > 1:
-            found[lane] = [outcome for outcome in good if outcome.lane == lane]
-    for job in sorted({outcome.function for outcome in good}):
-        found.setdefault(job, [outcome for outcome in good if outcome.function == job])
+            found[lane] = [outcome for outcome in jobs if outcome.lane == lane]
+    for job in sorted({outcome.function for outcome in jobs}):
+        found.setdefault(job, [outcome for outcome in jobs if outcome.function == job])
     return found
 
 

@@ -182,12 +182,13 @@ def compare(
 ) -> int:  # fmt: skip
     """Two runs side by side, with intervals.
 
-    Ratios are the second run's figure over the first's, of the jobs that succeeded. The intervals
-    are of what varied within the two runs; how much one run differs from the next they cannot know.
+    Ratios are the second run's figure over the first's, of the jobs that succeeded; `failed` is the
+    share of those that did not. The intervals are of what varied within the two runs; how much one
+    run differs from the next they cannot know.
 
     \b
     twolane runs compare before after
-    twolane runs compare before after --fail-if "throughput < 0.95"
+    twolane runs compare before after --fail-if "throughput < 0.95" --fail-if "failed > 1"
     twolane runs compare before after --fail-if "io:wait.p95 > 1.2" --fail-if "fetch:run.p50 > 1.1"
     """
     from producer import versus
@@ -248,7 +249,7 @@ def _show_versus(found: Any, verdicts: list[Any], as_json: bool, as_csv: bool) -
 def _versus_cells(one: Any) -> tuple[str, ...]:
     from producer.cli import tables
 
-    shown = tables.seconds if one.unit == "s" else tables.number
+    shown = {"s": tables.seconds, "%": tables.percent}.get(one.unit, tables.number)
     if one.ratio is None:
         return shown(one.first), shown(one.second), "–", "–"
     interval = "–"

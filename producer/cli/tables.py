@@ -69,6 +69,10 @@ def number(value: float) -> str:
     return "0" if not value else f"{value:,.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
+def percent(value: float) -> str:
+    return f"{number(value)}%"
+
+
 def ago(ms: int) -> str:
     return seconds(max(0.0, time.time() - ms / 1000)) + " ago"
 

@@ -88,7 +88,10 @@ def list_(as_json: bool) -> None:
 @_json_option
 @_keep_option
 @_need_all_option
-@click.option("--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True)
+@click.option(
+    "--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True,
+    help="How many side by side.",
+)  # fmt: skip
 @click.option(
     "--write-docs", "page", type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE", help="Put the table between the markers of this file.",
@@ -118,7 +121,10 @@ def quick(
 @_keep_option
 @_need_all_option
 @click.option("--times", type=click.IntRange(1), default=1, help="How often.", show_default=True)
-@click.option("--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True)
+@click.option(
+    "--at-once", type=click.IntRange(1), default=AT_ONCE, show_default=True,
+    help="How many side by side.",
+)  # fmt: skip
 def run_(
     names: tuple[str, ...],
     seed: int | None,

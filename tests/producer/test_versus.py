@@ -94,6 +94,22 @@ def test_only_jobs_that_succeeded_are_compared_and_the_others_are_counted() -> N
     ]
 
 
+def test_a_run_of_which_more_jobs_fail_than_before_fails_where_that_is_asked() -> None:
+    """Those that succeeded may have been as fast as ever."""
+    before, after = run("before"), run("after", seed=2)
+    after.add([made(number, success=False, id=f"failed-{number}") for number in range(100)])
+    after.add([made(900, success=False, cancelled=True)])
+    found = versus.compare(before, after)
+
+    line = found.line("all", "failed")
+    assert (line.first, line.second, line.ratio) == (0, 20, None)
+    assert judged("failed > 1", found).fails
+    assert not judged("failed > 1", versus.compare(after, before)).fails
+    twice = versus.compare(after, after).line("all", "failed").ratio
+    assert twice is not None
+    assert twice.value == 1
+
+
 def test_two_runs_whose_jobs_all_succeeded_have_nothing_said_of_them() -> None:
     assert versus.tell(versus.compare(run("before"), run("after"))) == []
 
