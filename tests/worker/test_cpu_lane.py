@@ -50,6 +50,13 @@ class Place:
         await asyncio.wait_for(self.ended.get(), 20)
 
 
+def lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs ahead are not handed back, however busy the machine is."""
@@ -118,7 +125,7 @@ async def test_a_job_that_a_dying_process_did_not_take_is_handed_back_where_ther
         (pid,) = pool.pids
         broken.touch()
         os.kill(pid, signal.SIGKILL)
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:  # before the loop hears of it
+        while lives(pid):  # the loop is not to hear of it
             pass
 
         place.start("one", "add", left=1)
