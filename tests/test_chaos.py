@@ -336,6 +336,44 @@ def test_each_kind_of_job_comes_as_often_as_the_others(chaos: SimpleNamespace) -
     assert len(set(rounds)) > 1
 
 
+async def test_a_run_is_judged_once_though_the_server_goes_away_as_it_is_deleted(
+    chaos: SimpleNamespace, tmp_path: Path, broker: str
+) -> None:
+    """The second time the ledger had nothing new of it, and its jobs were done without effects."""
+    client = connect(broker)
+    lab = SimpleNamespace(
+        client=client, random=random.Random(1), ledger=chaos.ledger.Ledger(tmp_path / "ledger")
+    )
+    recorded = [record(chaos, f"soak-{run}-0", at=1.0) for run in range(30)]
+    gone: list[str] = []
+
+    async def records_of(runs: list[str]) -> list[Any]:
+        return [one for one in recorded if one.id.rpartition("-")[0] in runs]
+
+    async def waiting() -> set[str]:
+        return set()
+
+    lab.records_of, lab.waiting, lab.forget = records_of, waiting, gone.extend
+    soak = chaos.soak.Soak(lab, 60.0, print)
+    for one in recorded:
+        written = chaos.ledger._line("effect", one.id, one.worker, 1, 1, 1)
+        chaos.ledger.append(str(lab.ledger.path), written.encode())
+        soak._open[one.id.rpartition("-")[0]] = (0.0, [one.id])
+    away = connect("unix:///nowhere")
+    lab.client = away
+
+    with pytest.raises(redis.exceptions.ConnectionError):
+        await soak._close_old(0.1)
+    lab.client = client
+    await soak._close_old(0)
+
+    assert soak._broken == []
+    assert soak._totals["jobs"] == 30
+    assert sorted(gone) == sorted(f"soak-{run}" for run in range(30))
+    await away.aclose()
+    await client.aclose()
+
+
 def test_samples_are_kept_as_the_means_of_minutes(chaos: SimpleNamespace) -> None:
     assert chaos.soak.by_minute([(1, 2.0), (59, 3.0), (60, 7.0), (185, 1.0)]) == [2.5, 7, 1]
 

@@ -101,6 +101,7 @@ class Soak:
         self._samples: dict[str, list[tuple[float, float]]] = {}
         self._faults: Counter[str] = Counter()
         self._open: dict[str, tuple[float, list[str]]] = {}
+        self._judged: dict[str, list[str]] = {}  # and to be deleted
         self._entries: dict[str, list[Entry]] = {}
         self._totals: Counter[str] = Counter()
         self._broken: list[str] = []
@@ -162,6 +163,7 @@ class Soak:
 
     async def _close_old(self, older_than: float = KEEP_SECONDS) -> None:
         """Judge the runs whose time is over, then delete what is kept of them."""
+        await self._delete_judged()
         due = [
             run for run, (at, _) in self._open.items() if at + older_than < time.monotonic()
         ]  # fmt: skip
@@ -194,14 +196,20 @@ class Soak:
             self._totals[find.__name__] += len(found)
             if found:
                 self._broken.append(f"{len(found)} {name} ({', '.join(found[:3])})")
-        for run in closed:
-            ids = self._open.pop(run)[1]
+        # Before anything that the server may be away for: none is judged a second time, when the
+        # ledger has nothing new of it.
+        self._judged |= {run: self._open.pop(run)[1] for run in closed}
+        await self._delete_judged()
+
+    async def _delete_judged(self) -> None:
+        for run, ids in list(self._judged.items()):
             await self._lab.client.delete(
                 keys.run(run), keys.run_outcomes(run), *map(keys.result, ids)
             )
             await self._lab.client.zrem(keys.RUNS, run)
             await dead.drop(self._lab.client, ids)
-        self._lab.forget(closed)
+            self._lab.forget([run])
+            del self._judged[run]
 
     # -- faults ----------------------------------------------------------------------------------
 
