@@ -48,6 +48,7 @@ def chaos() -> Iterator[SimpleNamespace]:
             lab,
             ledger,
             proxy,
+            samples,
             slopes,
             soak,
             table,
@@ -64,6 +65,7 @@ def chaos() -> Iterator[SimpleNamespace]:
             lab=lab,
             ledger=ledger,
             proxy=proxy,
+            samples=samples,
             slopes=slopes,
             soak=soak,
             table=table,
@@ -323,13 +325,13 @@ def test_a_key_belongs_to_a_run_or_to_nobody(chaos: SimpleNamespace) -> None:
     shared = [keys.IO_QUEUE, keys.RUNS, keys.counters(keys.CPU_QUEUE), keys.worker("io-h-1-ab")]
     left = [keys.retry("soak-11-0"), keys.result("soak-2-1")]  # 11 begins as 1 does
 
-    found = chaos.soak.nobodys([one.encode() for one in of_run_1 + shared + left], ["soak-1"])
+    found = chaos.samples.nobodys([one.encode() for one in of_run_1 + shared + left], ["soak-1"])
 
     assert found == [one.encode() for one in shared + left]
 
 
 def test_each_kind_of_job_comes_as_often_as_the_others(chaos: SimpleNamespace) -> None:
-    fed = chaos.soak.shuffled("abc", random.Random(1))
+    fed = chaos.samples.shuffled("abc", random.Random(1))
     rounds = ["".join(next(fed) for _ in range(3)) for _ in range(20)]
 
     assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
@@ -375,7 +377,7 @@ async def test_a_run_is_judged_once_though_the_server_goes_away_as_it_is_deleted
 
 
 def test_samples_are_kept_as_the_means_of_minutes(chaos: SimpleNamespace) -> None:
-    assert chaos.soak.by_minute([(1, 2.0), (59, 3.0), (60, 7.0), (185, 1.0)]) == [2.5, 7, 1]
+    assert chaos.samples.by_minute([(1, 2.0), (59, 3.0), (60, 7.0), (185, 1.0)]) == [2.5, 7, 1]
 
 
 # -- The proxy --

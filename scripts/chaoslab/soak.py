@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import random
-import re
 import signal
-import statistics
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -30,19 +26,16 @@ from chaoslab.fleet import Worker, ready
 from chaoslab.judge import Case
 from chaoslab.lab import AWAY, Lab
 from chaoslab.ledger import Entry
+from chaoslab.samples import MINUTE, by_minute, nobodys, shuffled
 from chaoslab.slopes import Slope, slope
 from producer.cancel import cancel_jobs
 from twolane import dead, keys
 
-T = TypeVar("T")
 SAMPLE_SECONDS: Final = 1.0
 BATCH_SECONDS: Final = 0.08  # from one batch of jobs to the next: some 100 jobs a second
 FAULT_SECONDS: Final = 4.0  # from one fault to the next, on average
 KEEP_SECONDS: Final = 20.0  # for how long a run is followed after its last job was enqueued
 WARM_UP_SHARE: Final = 0.25  # of the time: caches fill, allocators find their size
-MINUTE: Final = 60.0
-# The lab's runs are named after the fault and numbered, and a job's id is its run's and a number.
-RUN_NAME: Final = re.compile(rb"soak-\d+")
 
 
 class Report(msgspec.Struct):
@@ -65,27 +58,6 @@ class Report(msgspec.Struct):
     slopes: dict[str, tuple[float, float, float, float]]
     minutes: dict[str, list[float]]
     broken: list[str]
-
-
-def nobodys(found: Iterable[bytes], followed: Iterable[str]) -> list[bytes]:
-    """The keys, or members of keys, that belong neither to these runs nor to their jobs.
-
-    The queues, the counters and the workers' own are among them, and whatever was left behind.
-    """
-    known = {one.encode() for one in followed}
-    return [one for one in found if known.isdisjoint(RUN_NAME.findall(one))]
-
-
-def shuffled(kinds: Sequence[T], choose: random.Random) -> Iterator[T]:
-    """All of them in one order, all of them in another, and so on."""
-    while True:
-        yield from choose.sample(kinds, len(kinds))
-
-
-def by_minute(samples: Iterable[tuple[float, float]]) -> list[float]:
-    """The mean of each minute that has samples (s, value), which are in order."""
-    minutes = itertools.groupby(samples, lambda one: one[0] // MINUTE)
-    return [round(statistics.fmean(value for _, value in some), 2) for _, some in minutes]
 
 
 class Soak:
