@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import math
 import random
 from collections.abc import Iterable
 from time import monotonic
@@ -239,7 +240,7 @@ class Engine(arq.worker.Worker):
         if not self.beat.started_ms:
             self.beat.started_ms = claim.now_ms
         # A loop that was held for longer than the lease: others may run these jobs by now.
-        took_ms = round((monotonic() - request.asked_at) * 1000)
+        took_ms = math.ceil((monotonic() - request.asked_at) * 1000)
         is_stale = took_ms > request.lease_ms
         # Answers that are slow must come in time all the same: each one that does not costs its
         # jobs a try. The first renewal makes the lease what it is to be.

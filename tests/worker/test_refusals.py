@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 from collections import Counter
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from redis.exceptions import TimeoutError as BrokerTimeoutError
 from tests.conftest import wait_until
 from tests.worker.hosting import enqueue, hosted, outcomes, registry_of
 from twolane import job, keys, runs, wire
-from twolane.store import Exchanged, NewJob, Report, Store
+from twolane.store import Claim, Exchanged, NewJob, Report, Request, Store
 from worker import backoff
 from worker.backoff import Reconnection
 from worker.exchange import CONVERSATIONS
@@ -157,6 +158,27 @@ async def test_jobs_whose_leases_ended_before_the_answer_was_read_run_once(
     assert re.match(
         r"\d+ jobs came 0\.\d s after .* when their leases of 0\.2 s had ended", said[0]
     )
+
+
+async def test_jobs_that_come_a_part_of_a_millisecond_after_their_leases_are_handed_back(
+    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The time they had taken was rounded down to that of the lease, and they ran twice.
+    registry = registry_of([fine])
+    async with hosted(broker, client, registry, lease_ms=10_000) as worker:
+        answered = worker.engine.answered
+        late: list[Request] = []
+
+        def answered_late(request: Request, claim: Claim | None) -> None:
+            if claim and claim.jobs and not late:
+                late.append(request)
+                request = request._replace(asked_at=monotonic() - 10.0003)
+            answered(request, claim)
+
+        monkeypatch.setattr(worker.engine, "answered", answered_late)
+        await outcomes(client, await enqueue(client, registry, "fine"))
+
+    assert [one for one in caplog.messages if "they are handed back" in one]
 
 
 async def test_jobs_run_although_each_answer_takes_longer_than_the_lease(
