@@ -168,6 +168,7 @@ def decode_ext(code: int, data: memoryview) -> Any:
 
 
 _plain = msgspec.msgpack.Encoder()
+_PLAIN: Final = frozenset({bool, int, float, str, bytes})
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_other)
 _errors = msgspec.msgpack.Decoder(ErrorRecord)
 _decoder = msgspec.msgpack.Decoder(ext_hook=decode_ext)
@@ -193,6 +194,27 @@ def dumps(value: Any) -> bytes:
     except Exception as error:  # encoding runs code of the value's own: a time zone's, for one
         told = f"{_name(error)}: {_message(error)}"
         raise NotEncodable(f"a value cannot be encoded: {told}") from error
+
+
+def dumps_readable(value: Any) -> bytes:
+    """Encode a value that others have to read: a job's result.
+
+    msgspec encodes some that it does not decode: an object as the key of a mapping, extension types
+    that are nobody's, bytes that are said to be MessagePack. Who follows a run would stumble over
+    one of them, and get none of the run's outcomes.
+
+    Raises:
+        NotEncodable: it, or something within it, has no form on the wire or cannot be read again.
+    """
+    data = dumps(value)
+    if type(value) in _PLAIN:
+        return data
+    try:
+        _decoder.decode(data)
+    except Exception as error:
+        told = f"{_name(error)}: {_message(error)}"
+        raise NotEncodable(f"a value could not be decoded again: {told}") from None
+    return data
 
 
 def dumps_error(record: ErrorRecord) -> bytes:

@@ -206,7 +206,7 @@ def _perform(
         return frames.ERROR, _encoded_error(error)
     usage.stop()
     try:
-        body = wire.dumps(result)
+        body = wire.dumps_readable(result)
     except BaseException as error:  # encoding runs code of the result's own
         return frames.ERROR, _encoded_error(ResultNotEncodable(f"{name} returned {error}"))
     if len(body) > max_result_bytes:

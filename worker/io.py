@@ -275,7 +275,7 @@ class IoLane:
         if result is None:
             return
         try:
-            data = wire.dumps(result)
+            data = wire.dumps_readable(result)
         except NotEncodable as error:
             ended.error = wire.error_record(ResultNotEncodable(str(error)))
             ended.retryable = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import os
 import signal
 import stat
@@ -169,6 +170,18 @@ def answer_with(kind: int, length: int, body: bytes, awaited: str) -> None:
 @job
 def unencodable() -> object:
     return object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Square:
+    column: str
+    row: int
+
+
+@job
+def unreadable() -> dict[Square, str]:
+    """An object as a mapping's key: encoded, and not decoded."""
+    return {Square("e", 4): "pawn"}
 
 
 @job

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 
 from tests.twolane.wire.samples import Unprintable, stable, values
 from twolane.errors import NotEncodable
-from twolane.wire import dumps, loads
+from twolane.wire import dumps, dumps_readable, loads
 
 
 def nested(depth: int) -> list[Any]:
@@ -104,3 +105,34 @@ def test_a_value_within_itself_is_refused() -> None:
 def test_a_value_that_is_nested_too_deeply_is_refused() -> None:
     with pytest.raises(NotEncodable, match="nested too deeply"):
         dumps(nested(100_000))
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    x: int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {Place(4): "a mapping is no key"},
+        [{(1, frozenset({Place(4)})): "nor within one"}],
+        msgspec.Raw(b"\xc1"),
+        {"cut short": [msgspec.Raw(b"\xa5four")]},
+        [msgspec.Raw(b"\x01\x02")],
+        msgspec.msgpack.Ext(5, b"of nobody's"),
+        msgspec.msgpack.Ext(1, b"no error"),
+    ],
+    ids=repr,
+)
+def test_a_value_that_could_not_be_read_again_is_not_encoded_to_be_read(value: Any) -> None:
+    dumps(value)  # msgspec does not look
+
+    with pytest.raises(NotEncodable, match="could not be decoded again"):
+        dumps_readable(value)
+
+
+@stable
+@given(values)
+def test_what_can_be_read_again_is_encoded_as_ever(value: Any) -> None:
+    assert dumps_readable(value) == dumps(value)

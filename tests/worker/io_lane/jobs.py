@@ -102,6 +102,17 @@ class Nowhere(tzinfo):
         raise self.error
 
 
+@dataclasses.dataclass(frozen=True)
+class Square:
+    column: str
+    row: int
+
+
+@job
+async def return_what_nobody_reads() -> dict[Square, str]:
+    return {Square("e", 4): "pawn"}
+
+
 @job
 async def return_what_raises() -> datetime:
     return datetime(2020, 1, 1, tzinfo=Nowhere())
@@ -179,9 +190,8 @@ def fail_from_thread() -> None:
 
 FUNCTIONS: list[Callable[..., Any]] = [
     add, fail, exit_python, interrupt, quit_, fail_without_text, cancel_itself,
-    await_what_was_cancelled, ask_for_another_try, return_opaque, return_what_raises,
-    return_bytes, wait_forever, clean_up_slowly, return_although_cancelled, weekday, see_context,
-    block,
-    block_with_context, exit_from_thread, interrupt_from_thread,
+    await_what_was_cancelled, ask_for_another_try, return_opaque, return_what_nobody_reads,
+    return_what_raises, return_bytes, wait_forever, clean_up_slowly, return_although_cancelled,
+    weekday, see_context, block, block_with_context, exit_from_thread, interrupt_from_thread,
     stop_iteration_from_thread, quit_from_thread, fail_from_thread,
 ]  # fmt: skip

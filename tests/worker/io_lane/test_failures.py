@@ -26,6 +26,7 @@ from tests.worker.io_lane.jobs import (
     quit_from_thread,
     return_bytes,
     return_opaque,
+    return_what_nobody_reads,
     return_what_raises,
     stop_iteration_from_thread,
 )
@@ -112,6 +113,17 @@ async def test_a_result_without_a_form_on_the_wire_is_no_ones_next_try(bench: Be
     assert ended.error is not None
     assert ended.error.type == "ResultNotEncodable"
     assert "Opaque" in ended.error.message
+    assert not ended.retryable
+
+
+async def test_a_result_that_nobody_could_read_is_not_recorded_as_done(bench: Bench) -> None:
+    # An object as the key of a mapping is encoded, and not decoded: the outcomes of all other jobs
+    # of the run could not be collected.
+    ended = await bench.end_of(return_what_nobody_reads)
+
+    assert ended.error is not None
+    assert ended.error.type == "ResultNotEncodable"
+    assert "map keys must be hashable" in ended.error.message
     assert not ended.retryable
 
 

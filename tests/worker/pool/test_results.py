@@ -55,6 +55,7 @@ FAILURES = {
     "KeyboardInterrupt": (("interrupt",), "KeyboardInterrupt", ""),
     "MemoryError": (("exhaust_memory",), "MemoryError", ""),
     "a result without a form": (("unencodable",), "ResultNotEncodable", "type object"),
+    "a result that nobody can read": (("unreadable",), "ResultNotEncodable", "must be hashable"),
     "a result over the limit": (("zeros", 2 << 20), "ResultTooLarge", "1,048,576"),
     "a name that no job has": (("nothing",), "UnknownFunction", "'nothing'"),
     "a coroutine function": (("waits",), "WrongLane", "IO lane"),
