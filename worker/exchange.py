@@ -51,6 +51,8 @@ class Exchange:
         self._acknowledger = acknowledger
         self._claimer = claimer
         self.portion = PORTION
+        # Whether the latest word was not answered, and is to be said again.
+        self.is_failing = False
         self._news = asyncio.Event()
         acknowledger.on_news = self.notice
         self._talking = 0
@@ -67,10 +69,12 @@ class Exchange:
             request = self._claimer.next_request()
             report = self._acknowledger.take(self.portion)
             if not report and request is None:
+                self.is_failing = False
                 self._news.clear()
                 await self._news.wait()
                 continue
             error = await self._talk(report, request)
+            self.is_failing = error is not None
             if error is not None:
                 await self._reconnection.wait(error)
             else:

@@ -1,8 +1,9 @@
 """Says by a file whether a worker is well, for an orchestrator to probe.
 
 The worker touches the file after each heartbeat that its broker took, if its leases are being
-renewed as well: so the file grows old within seconds when its event loop, its renewal thread or
-its connection is dead. ``python -m worker.health FILE`` exits 0 while it is young.
+renewed and its claims and results answered as well: so the file grows old within seconds when its
+event loop, its renewal thread or one of its connections is dead. ``python -m worker.health FILE``
+exits 0 while it is young.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from worker.exchange import Exchange
     from worker.watch import Watch
 
 log = logging.getLogger("twolane.worker")
@@ -22,14 +24,14 @@ log = logging.getLogger("twolane.worker")
 MAX_AGE_SECONDS: Final = 5.0
 
 
-def toucher(file: Path | None, watch: Watch) -> Callable[[], None]:
+def toucher(file: Path | None, watch: Watch, exchange: Exchange) -> Callable[[], None]:
     """What to call after each heartbeat."""
 
     said = False
 
     def touch() -> None:
         nonlocal said
-        if file is None or not watch.is_renewing():
+        if file is None or exchange.is_failing or not watch.is_renewing():
             return
         try:
             file.touch()

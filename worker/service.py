@@ -243,7 +243,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis, patient:
     )  # fmt: skip
     pulse = Pulse(
         client, beat, engine.report, engine.cancel,
-        health.toucher(settings.health_file, watch), engine.runner.helpers,
+        health.toucher(settings.health_file, watch, engine.exchange), engine.runner.helpers,
     )  # fmt: skip
 
     def heard(word: str) -> None:

@@ -112,7 +112,7 @@ def test_a_few_late_heartbeats_are_no_illness(file: Path) -> None:
 def _touch_with(worker: HostedWorker, file: Path) -> None:
     """As :mod:`worker.service` does."""
     assert worker.watch is not None
-    worker.pulse._on_sent = health.toucher(file, worker.watch)
+    worker.pulse._on_sent = health.toucher(file, worker.watch, worker.engine.exchange)
 
 
 async def wait_touched(file: Path) -> None:
@@ -146,6 +146,33 @@ async def test_it_is_left_alone_while_leases_are_not_renewed(
         await wait_until(two_more_beats, "two heartbeats")
 
     assert check(file) is not None
+
+
+async def test_it_grows_old_while_no_job_can_be_claimed(
+    broker: str, client: Redis, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Heartbeats and renewals have connections of their own: what the worker had done was never
+    # told, its leases were renewed for good, and it was said to be well.
+    async with hosted(broker, client, REGISTRY) as worker:
+        _touch_with(worker, file)
+        await wait_until(file.exists, "the file")
+
+        await client.set(keys.IO_QUEUE, "no sorted set")
+        worker.engine.wake()
+        told = "broker away while claiming jobs"
+        await wait_until(lambda: told in caplog.text, "a claim that fails")
+        age(file, 1_000)
+        beats = worker.beat.at_ms
+
+        async def two_more_beats() -> bool:
+            worker.pulse.hurry()
+            return worker.beat.at_ms > beats + 20
+
+        await wait_until(two_more_beats, "two heartbeats")
+        assert check(file) is not None
+
+        await client.delete(keys.IO_QUEUE)
+        await wait_touched(file)
 
 
 async def test_a_file_that_cannot_be_touched_keeps_no_job_from_being_cancelled(
