@@ -76,6 +76,18 @@ async def exit_python() -> None:
     sys.exit(3)
 
 
+@job
+async def fork_and_return() -> str:
+    return "copy" if os.fork() == 0 else "original"
+
+
+@job
+async def fork_and_wait() -> str:
+    copy = os.fork()
+    await asyncio.sleep(0.1)
+    return "copy" if copy == 0 else "original"
+
+
 @job(lane="io")
 def exit_python_from_a_thread() -> None:
     sys.exit(3)

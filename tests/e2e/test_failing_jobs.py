@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
 import pytest
 from redis.asyncio import Redis
 
@@ -31,6 +32,26 @@ async def test_a_job_that_exits_fails_alone(
     assert added.result == 3
     assert worker.is_running
     assert left.worker == added.worker
+
+
+@pytest.mark.parametrize("name", ["fork_and_return", "fork_and_wait"])
+async def test_a_copy_of_the_worker_that_a_job_forked_does_nothing(
+    client: Redis, registry: Registry, start: Start, name: str
+) -> None:
+    # It ran the worker's loop beside it, on the same connections: it failed the jobs that it
+    # claimed by "no running event loop", and the worker read the replies that were meant for it.
+    worker = start("io")
+    forked = await enqueue(client, registry, name)
+    others = await enqueue(client, registry, "nap", *[{"seconds": 0.01}] * 50)
+
+    (left,) = await outcomes(client, forked)
+    after = await outcomes(client, others)
+
+    assert left.result == "original"
+    assert [one.error for one in after] == [None] * 50
+    copies = psutil.Process(worker.pid).children()
+    assert all(one.status() == psutil.STATUS_ZOMBIE for one in copies)
+    assert await client.hget(keys.counters(keys.IO_QUEUE), "done") == b"51"
 
 
 @pytest.mark.parametrize(
