@@ -123,7 +123,7 @@ class Place:
         msgspec.msgpack.Ext(5, b"of nobody's"),
         msgspec.msgpack.Ext(1, b"no error"),
     ],
-    ids=repr,
+    ids=["key", "in a key", "no MessagePack", "cut short", "two values", "extension", "no error"],
 )
 def test_a_value_that_could_not_be_read_again_is_not_encoded_to_be_read(value: Any) -> None:
     dumps(value)  # msgspec does not look
