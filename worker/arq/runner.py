@@ -231,12 +231,15 @@ class Worker(arq.worker.Worker):
         except asyncio.CancelledError:
             self._claiming.add_done_callback(self._give_back)
             raise
-        if monotonic() > asked_at + self.lease_ms / 1000:
+        left_s = asked_at + self.lease_ms / 1000 - monotonic()
+        if left_s < 0:
             # A job held up the loop for longer than the lease: others may run these by now.
             self._release(claim.jobs)
         else:
             for one in claim.jobs:
                 self._start(one)
+            if self._watch is not None and left_s < self.lease_ms / 2000:
+                self._watch.hurry()  # the next renewal may be too late for these
         self._more = len(claim.jobs) == count
         if claim.jobs:
             self._pause_s, self._has_written = 0.0, True
