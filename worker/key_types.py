@@ -38,6 +38,7 @@ def of_lane(lane: str) -> dict[str, tuple[str, str]]:
     return of_queue(queue) | {
         keys.counters(queue): ("hash", "this queue's totals stand still"),
         keys.DEAD: ("zset", "jobs that fail are not among the dead letters"),
+        keys.RUNS: ("zset", "new runs are not in the list of runs"),
         keys.WORKERS: ("zset", "nobody sees which workers there are"),
         keys.lane_workers(lane): ("zset", "nobody sees which workers of this lane there are"),
     }

@@ -7,6 +7,7 @@ from redis.exceptions import ResponseError
 
 from tests.twolane.store.place import LEASE_MS, QUEUE, Place, fresh
 from twolane import keys
+from twolane.store import NewJob
 
 BOOKS = [keys.ABORTS, keys.counters(QUEUE), keys.DEAD]
 
@@ -54,6 +55,35 @@ async def test_a_waiting_job_is_cancelled_whatever_the_books_are(place: Place, k
     await spoil(place, key)
 
     assert await place.cancel("a", "b") == (2, 0)
+
+
+@pytest.mark.parametrize("key", [*BOOKS, keys.RUNS])
+async def test_jobs_are_enqueued_whatever_the_books_are(place: Place, key: str) -> None:
+    await spoil(place, key)
+
+    opened = await place.store.enqueue_run(
+        "r", "test", {QUEUE: [NewJob("a", b""), NewJob("b", b"")]}
+    )
+
+    assert opened is not None
+    assert opened.accepted == 2
+    assert (await place.client.hmget(keys.run("r"), "total", "sealed")) == [b"2", b"1"]
+    assert await place.waiting() == ["a", "b"]
+
+
+async def test_what_a_queue_that_is_no_queue_does_not_take_leaves_nothing_behind(
+    place: Place,
+) -> None:
+    """Their payloads stayed, and their ids were known ever after."""
+    await spoil(place, QUEUE)
+    before = await place.client.keys("*")
+
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await place.enqueue("a")
+
+    assert await place.client.keys("*") == before
+    await place.client.delete(QUEUE)
+    assert await place.enqueue("a") == []
 
 
 async def test_a_run_whose_stream_is_no_stream_keeps_no_other_run_from_its_outcomes(
