@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -221,12 +222,10 @@ async def test_a_key_of_another_type_is_told_with_who_names_it(
     client = broker.connect(server.url)
     try:
         await client.set("arq:abort", "a stray client's")
+        pipe = client.pipeline()
+        looks = pipe.zcard("arq:abort").execute if pipelined else partial(client.zcard, "arq:abort")
         with pytest.raises(redis.exceptions.ResponseError) as caught:
-            if pipelined:
-                async with client.pipeline() as pipe:
-                    await pipe.zcard("arq:abort").execute()
-            else:
-                await client.zcard("arq:abort")
+            await looks()
     finally:
         await client.delete("arq:abort")
         await client.aclose()
