@@ -47,9 +47,9 @@ def test_a_pipe_gets_a_line_for_each_lane_and_second(twolane: Run) -> None:
     lines = [line.split() for line in out.splitlines()]
     assert code == 0
     assert [line[2] for line in lines] == ["io", "cpu"] * 2
-    first, second = lines[0][0], lines[2][0]  # the second says 2 where it came half a second late
+    first, second = lines[0][0], lines[2][0]  # 0 and 1, or more where they came late
     assert [line[0] for line in lines] == [first, first, second, second]
-    assert (first, int(second) >= 1) == ("0", True)
+    assert int(first) < int(second)
     assert "out 0/s  waiting 3  " in out
     assert "\x1b" not in out
     assert (
