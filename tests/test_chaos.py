@@ -592,6 +592,50 @@ async def test_what_failed_beside_a_fault_is_told_with_it(chaos: SimpleNamespace
     assert found.broken == ["TimeoutError: not within 0.1 s: 1 outcomes", "KeyError: 'beside'"]
 
 
+@pytest.mark.slow
+async def test_a_row_that_waited_in_vain_is_judged_as_far_as_it_came(
+    chaos: SimpleNamespace,
+) -> None:
+    """Its figures were all 0, as if nobody had been hurt."""
+
+    async def inject(lab: Any) -> None:
+        await lab.fleet.start("io")
+        await lab.enqueue("nap", 2, seconds=0.01)
+        await lab.wait_recorded(2)
+        await lab.enqueue("hold", 1, go=str(lab.directory / "go"))
+        await lab.wait_entries("start", 3)
+        await lab.enqueue("compute", 1, seconds=0.0)  # no worker of that lane is there
+        lab.acknowledged(["never-0000000"])
+        await lab.wait_recorded(5, 0.1)
+
+    fault = chaos.catalog.Fault("broken", "jobs", "what", "none", inject, recovery=1.0)
+    found = await chaos.lab.run(fault, 1)
+
+    assert (found.jobs, found.lost, found.unsettled) == (5, 1, 2)
+    assert (found.twice, found.stale, found.duplicates, found.fenced) == (0, 0, 0, 0)
+    assert [text.partition(" (")[0] for text in found.broken] == [
+        "TimeoutError: not within 0.1 s: 5 outcomes", "1 lost", "2 unsettled",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_a_row_that_lost_its_server_says_what_nobody_could_look_at(
+    chaos: SimpleNamespace,
+) -> None:
+    async def inject(lab: Any) -> None:
+        await lab.enqueue("nap", 3, seconds=0.01)
+        await lab.server.kill()
+        await asyncio.Event().wait()
+
+    fault = chaos.catalog.Fault("broken", "jobs", "what", "none", inject, limit=1.0)
+    found = await chaos.lab.run(fault, 1)
+
+    assert (found.jobs, found.lost, found.unsettled, found.duplicates) == (3, None, None, 0)
+    assert found.broken[0] == "not over within 1 s"
+    assert found.broken[1].startswith("not judged: ConnectionError")
+    assert chaos.table.cells(found) == ("broken", "3", "?", "?", "?", "?", "0", "", "?")
+
+
 # -- A fault that did nothing: its row must not be kept --
 
 

@@ -76,6 +76,11 @@ def _refused_command(address: str, text: str) -> BrokerRefused:
         return BrokerRefused(f"{address} {step}")
     if "required" in text and "uthentication" in text:
         return BrokerRefused(f"{address} {_refusal(text)}")
+    if "WRONGTYPE" in text:
+        return BrokerRefused(
+            f"{address} has a key of ours that is of another type ({text}); the workers' logs name "
+            "it: delete it (DEL)"
+        )
     return BrokerRefused(f"{address} refuses: {text}; see the server's configuration")
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from redis.exceptions import TimeoutError as BrokerTimeoutError
 
 from twolane.registry import Backoff
+from worker.key_types import is_wrong_type
 
 log = logging.getLogger("twolane.worker")
 # A local server is back within a second; 2 s at the most keeps recovery after a long outage short.
@@ -41,6 +42,8 @@ class Reconnection:
         return RECONNECT.seconds(self._failures, random.random())
 
     def _advice(self, error: BaseException) -> str:
+        if is_wrong_type(error):
+            return ": a key of another type, which is named beside this"
         if self._reply_seconds is None or not isinstance(error, TIMEOUTS):
             return ""
         return f": no answer within {self._reply_seconds:g} s; a longer --lease waits longer"

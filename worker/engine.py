@@ -18,7 +18,7 @@ import inspect
 import logging
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -147,6 +147,8 @@ class Engine(arq.worker.Worker):
         self._woken = False  # whether a wake-up call came since the last request
         self._waking: asyncio.TimerHandle | None = None
         self._server_ms_at = 0.0
+        # Renews all leases at once. Set by who has the renewal thread, before the first claim.
+        self.on_late: Callable[[], None] = lambda: None
         self._drained = asyncio.Event()
         self._dry = asyncio.Event()
         self._empty = asyncio.Event()
@@ -259,6 +261,9 @@ class Engine(arq.worker.Worker):
                 self.acknowledger.release(one.id, one.fence, one.due_ms)
             else:
                 self._start(one, claim.now_ms)
+        # The next renewal, a quarter of the lease and a look at the loop away, may be too late.
+        if claim.jobs and 2 * (request.lease_ms - took_ms) < self.lease_ms:
+            self.on_late()
         self._begin_trial()
         self._plenty = len(claim.jobs) == request.limit
         if self._plenty:

@@ -19,6 +19,7 @@ from twolane import fleet, keys
 from twolane.fleet import Heartbeat
 from worker.acknowledger import BROKER_AWAY
 from worker.backoff import Reconnection
+from worker.key_types import KeyTypes, is_wrong_type, of_lane
 
 PERIOD_SECONDS: Final = 1.0
 # Aborts that nobody answered are forgotten after a day; arq's own workers drop them too.
@@ -49,6 +50,7 @@ class Pulse:
         self._on_sent = on_sent
         self._helpers = helpers
         self._fleets = (keys.WORKERS, keys.lane_workers(beat.lane))
+        self._key_types = KeyTypes(of_lane(beat.lane))
         self._processes = {os.getpid(): psutil.Process()}
         self._usage()
         self._now = asyncio.Event()
@@ -104,7 +106,9 @@ class Pulse:
             # The latest: requests that came too late for their jobs stay for a day.
             pipe.zrevrange(keys.ABORTS, 0, 999)
             pipe.set(keys.worker(self._beat.worker), fleet.encode(self._beat), px=fleet.KEEP_MS)
-            (seconds, micros), aborts, _ = await _executed(pipe)
+            self._key_types.ask(pipe)
+            (seconds, micros), aborts, _, *types = await _executed(pipe)
+            self._key_types.answered(types)
             now_ms = seconds * 1000 + micros // 1000
             for key in self._fleets:
                 pipe.zadd(key, {self._beat.worker: now_ms + fleet.KEEP_MS})
@@ -112,18 +116,21 @@ class Pulse:
             if aborts:
                 pipe.zremrangebyscore(keys.ABORTS, "-inf", now_ms - ABORT_KEEP_MS)
             pipe.zcard(keys.lane_workers(self._beat.lane))
-            *_, self._beat.fleet = await _executed(pipe)
+            *_, count = await _executed(pipe)
+            self._beat.fleet = count or 1
         self._on_sent()
         if aborts:
             await self._on_aborts([keys.id_of(one) for one in aborts])
 
 
 async def _executed(pipe: Pipeline) -> list[Any]:
-    """The replies. A server without memory does not take a heartbeat; it works all the same."""
+    """The replies, None for what a key of another type or a server without memory did not take."""
     replies: list[Any] = await pipe.execute(raise_on_error=False)
-    for one in replies:
-        if isinstance(one, Exception) and not isinstance(one, OutOfMemoryError):
-            raise one
+    for index, one in enumerate(replies):
+        if isinstance(one, Exception):
+            if not isinstance(one, OutOfMemoryError) and not is_wrong_type(one):
+                raise one
+            replies[index] = None
     return replies
 
 

@@ -241,6 +241,7 @@ async def _serve(settings: Settings, registry: Registry, client: Redis, patient:
         broker.connect_blocking(settings.url, socket_timeout=settings.lease_ms / 2000),
         RENEW, queue, settings.lease_ms, engine.held, lost, gauge, beat,
     )  # fmt: skip
+    engine.on_late = watch.hurry
     pulse = Pulse(
         client, beat, engine.report, engine.cancel,
         health.toucher(settings.health_file, watch), engine.runner.helpers,

@@ -1,9 +1,10 @@
 """The thread that renews leases and sees who blocks the event loop.
 
 Purpose: a job that blocks the loop, or a loop too busy to turn, must not cost a worker its leases.
-Guarantees: every lease held is extended each quarter of it, as long as this process gets the
-interpreter at all; a lease that was lost is reported to the loop once; a job past its deadline is
-not extended. Assumptions: ``held`` returns a copy and may be called from this thread.
+Guarantees: every lease held is extended each quarter of it, and at once when :meth:`Watch.hurry` is
+called, as long as this process gets the interpreter at all; a lease that was lost is reported to
+the loop once; a job past its deadline is not extended. Assumptions: ``held`` returns a copy and may
+be called from this thread.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Watch(threading.Thread):
         self._gauge = gauge
         self._beat = beat
         self._loop_thread = threading.get_ident()
-        self._closing = threading.Event()
+        self._closing = False
+        self._called = threading.Event()
         self._reported: tuple[Meter, float] | None = None
         self.renewed_at = monotonic()
 
@@ -79,7 +81,12 @@ class Watch(threading.Thread):
         due = monotonic() + period
         reconnection = Reconnection("renewing leases", self._lease_ms / 2000)
         spoke = 0.0
-        while not self._closing.wait(tick):
+        while True:
+            if self._called.wait(tick):
+                self._called.clear()
+                due = 0.0
+            if self._closing:
+                return
             try:
                 blocked = self._look_at_loop()
                 if blocked and monotonic() > spoke + SPEAK_SECONDS:
@@ -106,8 +113,13 @@ class Watch(threading.Thread):
         """Whether leases were renewed, or there were none to renew, within two periods."""
         return monotonic() - self.renewed_at < self._lease_ms / 2000 + TICK_SECONDS
 
+    def hurry(self) -> None:
+        """Renew now: what is held since a moment ago may have little left of its lease."""
+        self._called.set()
+
     def close(self) -> None:
-        self._closing.set()
+        self._closing = True
+        self._called.set()
         if self.ident is not None:  # it was started
             self.join(timeout=5)
         self._client.close()

@@ -44,20 +44,21 @@ class Row(msgspec.Struct):
     """What one fault came to. Recovery is in seconds; ``broken`` names each broken promise.
 
     ``logs`` has, where a promise was broken, what the workers said: a traceback, or the last lines.
+    A figure is None where nobody could look: the server was gone.
     """
 
     name: str
     area: str
     what: str
     jobs: int = 0
-    lost: int = 0
-    twice: int = 0
-    stale: int = 0
-    unsettled: int = 0
+    lost: int | None = 0
+    twice: int | None = 0
+    stale: int | None = 0
+    unsettled: int | None = 0
     duplicates: int = 0
     recovery_p50: float | None = None
     recovery_p99: float | None = None
-    fenced: int = 0
+    fenced: int | None = 0
     seconds: float = 0.0
     note: str = ""
     keeps_promise: bool = True

@@ -32,6 +32,7 @@ from twolane.store import NewJob, Store
 T = TypeVar("T")
 POLL_SECONDS: Final = 0.02
 AWAY: Final = (RedisError, OSError)
+JUDGE_SECONDS: Final = 30.0
 
 
 class Lab:
@@ -77,11 +78,15 @@ class Lab:
         over = [one for one in self._tasks if one.done() and not one.cancelled()]
         return [error for one in over if (error := one.exception()) is not None]
 
-    async def __aexit__(self, *_: object) -> None:
+    async def stop_all(self) -> None:
+        """End at once what goes on: producers, so that no job is acknowledged any more, workers."""
         for one in self._tasks:
             one.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.fleet.end()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop_all()
         await self.client.aclose()
         for one in self._servers:
             await one.remove()
@@ -255,45 +260,46 @@ class Lab:
                         return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def verdict(self, seconds: float) -> Row:
-        """Let the fleet end, then look at all that it has left behind."""
-        fault = self.fault
+    async def end_fleet(self) -> None:
+        """Let the workers end, as they should."""
         codes = await self.fleet.stop()
         self.check(not any(codes), f"workers ended with exit codes {sorted(filter(None, codes))}")
+
+    async def judge(self, row: Row) -> None:
+        """Look at all that was left behind, once nothing goes on any more."""
+        fault, was_broken = self.fault, bool(self.broken)
         if not fault.may_trace:
             traced = sum(TRACEBACK in one.log for one in self.fleet.workers)
             self.check(not traced, f"{traced} workers logged a traceback")
-        case = Case(
-            self.expected, self.entries(), await self.records(), await self.waiting(), self.lives,
-            self.forgotten,
-        )  # fmt: skip
-        row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
-        row.jobs = len(case.expected)
-        for name, find in judge.CRIMES.items():
-            found = find(case)
-            if find.__name__ in row.__struct_fields__:
-                setattr(row, find.__name__, len(found))
-            measured = name == "lost" and not fault.keeps_promise
-            self.check(measured or not found, f"{len(found)} {name} ({', '.join(found[:3])})")
-        for text in judge.wrong(case):
-            self.broken.append(text)
-        row.duplicates = judge.duplicates(case)
-        row.fenced = await self.fenced()
-        if not case.waiting:
-            held = [one async for one in self.client.scan_iter(keys.IN_PROGRESS_PREFIX + "*")]
-            self.check(not held, f"{len(held)} leases left of jobs that are over")
+        entries = self.entries()
+        row.jobs, row.note = len(self.expected), "; ".join(self.notes)
+        row.duplicates = judge.duplicates(Case(self.expected, entries, [], lives=self.lives))
         if self.recoveries:
             row.recovery_p50 = judge.percentile(self.recoveries, 0.50)
             row.recovery_p99 = judge.percentile(self.recoveries, 0.99)
-        if fault.recovery is not None:
+        if fault.recovery is not None and (self.recoveries or not was_broken):
             found_p99 = row.recovery_p99
             self.check(
                 found_p99 is not None and found_p99 <= fault.recovery,
                 f"recovery p99 {found_p99 if found_p99 is None else round(found_p99, 2)} s, "
                 f"promised {fault.recovery:g} s",
             )
-        row.seconds, row.note, row.broken = seconds, "; ".join(self.notes), self.broken
-        return row
+        row.lost = row.twice = row.stale = row.unsettled = row.fenced = None  # the server knows
+        case = Case(
+            self.expected, entries, await self.records(), await self.waiting(), self.lives,
+            self.forgotten,
+        )  # fmt: skip
+        for name, find in judge.CRIMES.items():
+            found = find(case)
+            if find.__name__ in row.__struct_fields__:
+                setattr(row, find.__name__, len(found))
+            measured = name == "lost" and not fault.keeps_promise
+            self.check(measured or not found, f"{len(found)} {name} ({', '.join(found[:3])})")
+        self.broken += judge.wrong(case)
+        row.fenced = await self.fenced()
+        if not case.waiting:
+            held = [one async for one in self.client.scan_iter(keys.IN_PROGRESS_PREFIX + "*")]
+            self.check(not held, f"{len(held)} leases left of jobs that are over")
 
     def keep_logs(self, to: Path) -> None:
         to.mkdir(parents=True, exist_ok=True)
@@ -314,28 +320,43 @@ class Lab:
 async def run(fault: Fault, seed: int, keep: Path | None = None) -> Row:
     """Inject one fault; what it came to, also where the injection itself failed.
 
+    What was waited for in vain then is judged as it is: what is in a queue still, or under lease,
+    is unsettled. Figures that only a server which is gone could give are None.
+
     Where a promise was broken, the logs of the workers and of the servers, and the ledger, are
     copied below ``keep``.
     """
     began = time.monotonic()
+    row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
     try:
         async with Lab(fault, seed) as lab:
+            row.broken = lab.broken
             try:
-                async with asyncio.timeout(fault.limit):
+                async with asyncio.timeout(fault.limit) as limit:
                     await fault.inject(lab)
                     await lab.settle()
-                    row = await lab.verdict(time.monotonic() - began)
+                    row.seconds = time.monotonic() - began
+                    await lab.end_fleet()
             except Exception as error:  # whatever it is: a row says so, the others go on
-                lab.broken += [f"{type(one).__name__}: {one}" for one in (error, *lab.failures())]
-                row = Row(fault.name, fault.area, fault.what, keeps_promise=fault.keeps_promise)
-                row.jobs, row.broken = len(lab.expected), lab.broken
                 row.seconds = time.monotonic() - began
+                what = _told(error)
+                if limit.expired():
+                    what = f"not over within {fault.limit:g} s"
+                lab.broken += [what, *map(_told, lab.failures())]
+                await lab.stop_all()
+            try:
+                async with asyncio.timeout(JUDGE_SECONDS):
+                    await lab.judge(row)
+            except Exception as error:
+                lab.broken.append(f"not judged: {_told(error)}")
             if row.broken:
                 row.logs = lab.fleet.excerpts()
                 if keep is not None:
                     lab.keep_logs(keep / f"{fault.name}-{seed}")
-            return row
     except Exception as error:  # the server does not start, or does not end
-        row = Row(fault.name, fault.area, fault.what)
-        row.broken = [f"{type(error).__name__}: {error}"]
-        return row
+        row.broken = [*row.broken, _told(error)]
+    return row
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

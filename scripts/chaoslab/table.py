@@ -25,9 +25,13 @@ def cells(row: Row) -> tuple[str, ...]:
     if row.recovery_p50 is not None and row.recovery_p99 is not None:
         recovery = f"{row.recovery_p50:.2f} / {row.recovery_p99:.2f} s"
     return (
-        row.name, f"{row.jobs:,}", str(row.lost), str(row.twice), str(row.stale),
-        str(row.unsettled), str(row.duplicates), recovery, str(row.fenced),
+        row.name, f"{row.jobs:,}", _known(row.lost), _known(row.twice), _known(row.stale),
+        _known(row.unsettled), str(row.duplicates), recovery, _known(row.fenced),
     )  # fmt: skip
+
+
+def _known(figure: int | None) -> str:
+    return "?" if figure is None else str(figure)
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:

@@ -69,6 +69,7 @@ class HostedWorker:
                 lane.gauge,
                 self.beat,
             )
+            self.engine.on_late = self.watch.hurry
         self.main: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []
 

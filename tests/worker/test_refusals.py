@@ -31,6 +31,12 @@ async def fine(ctx: dict[str, Any]) -> None:
     pass
 
 
+@job
+async def hold(ctx: dict[str, Any]) -> None:
+    ctx["started"].append(ctx["job_id"])
+    await ctx["go"].wait()
+
+
 @job(keep_result=sys.maxsize)
 async def kept_too_long() -> None:
     pass
@@ -249,3 +255,52 @@ async def test_a_job_in_a_burst_that_cannot_be_told_does_not_keep_the_worker(
         assert worker.main is not None
         await asyncio.wait_for(worker.main, 10)
         quiet.set()
+
+
+async def test_jobs_that_come_late_in_their_leases_have_them_renewed_at_once(
+    broker: str, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The next renewal was a quarter of the lease away: it had ended, and another worker ran them.
+    registry = registry_of([hold])
+    asked_at: dict[str, float] = {}
+    async with hosted(broker, client, registry, lease_ms=40_000) as worker:
+        exchange = worker.engine.store.exchange
+
+        async def late(queue: str, report: Report, request: Request | None) -> Exchanged:
+            answer = await exchange(queue, report, request)
+            if answer.claim is not None and answer.claim.jobs:
+                # What nine tenths of the lease leave behind, without waiting for them.
+                assert request is not None
+                end_ms = answer.claim.now_ms + 4_000
+                for one in answer.claim.jobs:
+                    await client.pexpire(keys.in_progress(one.id), 4_000)
+                    await client.zadd(keys.IO_QUEUE, {one.id: end_ms})
+                asked_at[request.fence] = monotonic() - 36
+            return answer
+
+        answered = worker.engine.answered
+
+        def answered_late(request: Request, claim: Claim | None) -> None:
+            if request.fence in asked_at:
+                request = request._replace(asked_at=asked_at[request.fence])
+            answered(request, claim)
+
+        monkeypatch.setattr(worker.engine.store, "exchange", late)
+        monkeypatch.setattr(worker.engine, "answered", answered_late)
+        run = await enqueue(client, registry, "hold")
+        await worker.wait_started()
+        lease = keys.in_progress(worker.started[0])
+        fence = await client.get(lease)
+        async with hosted(broker, client, registry, lease_ms=40_000) as other:
+
+            async def is_renewed() -> bool:
+                left_ms = await client.pttl(lease)
+                assert await client.get(lease) == fence, "its lease ended"
+                return int(left_ms) > 4_000
+
+            await wait_until(is_renewed, "the renewal of the lease")
+            worker.go.set()
+            (ended,) = await outcomes(client, run)
+
+    assert ended.try_ == 1
+    assert len(worker.started + other.started) == 1

@@ -8,6 +8,8 @@
 -- Returns the ids that the caller no longer holds: nothing of theirs was changed.
 -- Atomic: the result, the outcome on the stream, the counters and the removal from the queue happen
 -- together, so a result is recorded exactly once. An entry of the stream has up to 32 outcomes.
+-- A shared key of another type, which any client can make, is passed over (pcall): what does not fit into
+-- it is missing there, and all the rest is recorded.
 -- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
 redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
@@ -34,9 +36,9 @@ for i = 2, #ARGV, 8 do
     end
     if kind == 'failed' then
       local payload = redis.call('MGET', 'arq:job:' .. id)[1] or ''  -- a GET of another type would end the script
-      redis.call('HSET', 'twolane:dead:' .. id, 'payload', payload, 'result', ARGV[i + 2], 'queue', KEYS[1],
+      redis.pcall('HSET', 'twolane:dead:' .. id, 'payload', payload, 'result', ARGV[i + 2], 'queue', KEYS[1],
         'function', ARGV[i + 5], 'run', run, 'died', now)
-      redis.call('ZADD', KEYS[4], now, id)
+      redis.pcall('ZADD', KEYS[4], now, id)
     end
     obsolete[#obsolete + 1] = held[job]
     obsolete[#obsolete + 1] = 'arq:retry:' .. id
@@ -54,7 +56,7 @@ for i = 2, #ARGV, 8 do
         outcomes[#outcomes + 1] = #outcomes / 2
         outcomes[#outcomes + 1] = ARGV[i + 7] == '' and ARGV[i + 2] or ARGV[i + 7]
         if #outcomes == 64 then
-          redis.call('XADD', 'twolane:run:' .. run .. ':outcomes', '*', unpack(outcomes))
+          redis.pcall('XADD', 'twolane:run:' .. run .. ':outcomes', '*', unpack(outcomes))
           seen.outcomes = {}
         end
         seen.kinds[kind] = (seen.kinds[kind] or 0) + 1
@@ -65,16 +67,16 @@ end
 if #gone > 0 then
   for keep, kept in pairs(results) do set_many(kept, keep ~= '-1' and keep or nil) end
   redis.call('DEL', unpack(obsolete))
-  redis.call('ZREM', KEYS[1], unpack(gone))
-  if redis.call('EXISTS', KEYS[3]) == 1 then redis.call('ZREM', KEYS[3], unpack(gone)) end
-  for kind, count in pairs(totals) do redis.call('HINCRBY', KEYS[2], kind, count) end
+  redis.pcall('ZREM', KEYS[1], unpack(gone))
+  if redis.call('EXISTS', KEYS[3]) == 1 then redis.pcall('ZREM', KEYS[3], unpack(gone)) end
+  for kind, count in pairs(totals) do redis.pcall('HINCRBY', KEYS[2], kind, count) end
 end
-if #fenced > 0 then redis.call('HINCRBY', KEYS[2], 'fenced', #fenced) end
+if #fenced > 0 then redis.pcall('HINCRBY', KEYS[2], 'fenced', #fenced) end
 for run, seen in pairs(runs) do
   if seen then
     local stream = 'twolane:run:' .. run .. ':outcomes'
-    if #seen.outcomes > 0 then redis.call('XADD', stream, '*', unpack(seen.outcomes)) end
-    for kind, count in pairs(seen.kinds) do redis.call('HINCRBY', 'twolane:run:' .. run, kind, count) end
+    if #seen.outcomes > 0 then redis.pcall('XADD', stream, '*', unpack(seen.outcomes)) end
+    for kind, count in pairs(seen.kinds) do redis.pcall('HINCRBY', 'twolane:run:' .. run, kind, count) end
     redis.call('EXPIRE', 'twolane:run:' .. run, ARGV[1])
     redis.call('EXPIRE', stream, ARGV[1])
   end

@@ -13,6 +13,7 @@
 -- key but arq's own is written.
 -- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
 redis.call('DEL', 'twolane:none')
+redis.call('ZCARD', KEYS[1])  -- a queue of another type is an error before anything is changed
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local held, fenced, gone, ended, obsolete, results, back = {}, {}, {}, {}, {}, {}, false
@@ -59,7 +60,7 @@ for keep, kept in pairs(results) do set_many(kept, keep ~= '-1' and keep or nil)
 if #obsolete > 0 then redis.call('DEL', unpack(obsolete)) end
 if #gone > 0 then
   redis.call('ZREM', KEYS[1], unpack(gone))
-  redis.call('ZREM', KEYS[2], unpack(gone))
+  redis.pcall('ZREM', KEYS[2], unpack(gone))  -- any client can make it a key of another type
 end
 if back then redis.call('PUBLISH', ARGV[1], 'work') end
 return fenced

@@ -21,7 +21,7 @@ for i = 3, #ARGV, 4 do
       redis.call('SET', 'arq:result:' .. id, ARGV[i + 1], 'PX', ARGV[i + 2])
       redis.call('DEL', 'arq:retry:' .. id, 'arq:job:' .. id)
       redis.call('ZREM', KEYS[1], id)
-      redis.call('ZREM', KEYS[3], id)
+      redis.pcall('ZREM', KEYS[3], id)  -- any client can make it a key of another type
       settled = settled + 1
       if run ~= '' and redis.call('TYPE', 'twolane:run:' .. run).ok == 'hash' then
         redis.call('XADD', 'twolane:run:' .. run .. ':outcomes', '*', '0', ARGV[i + 1])
@@ -32,6 +32,6 @@ for i = 3, #ARGV, 4 do
     end
   end
 end
-if settled > 0 then redis.call('HINCRBY', KEYS[2], 'cancelled', settled) end
+if settled > 0 then redis.pcall('HINCRBY', KEYS[2], 'cancelled', settled) end
 if asked > 0 then redis.call('PUBLISH', ARGV[2], 'abort') end
 return {settled, asked}

@@ -53,7 +53,9 @@ while #ids < want and skipped < 1000 do
 end
 local out, taken = {now, -1}, #ids
 if taken > 0 then
-  local aborts = redis.call('EXISTS', KEYS[2]) == 1
+  -- Any client can make it a key of another type: then there are no aborts, and the work goes on.
+  local aborts = redis.pcall('ZCARD', KEYS[2])
+  aborts = type(aborts) == 'number' and aborts > 0
   local read, tries = {}, {}
   for i = 1, taken do
     read[i * 2 - 1] = 'arq:job:' .. ids[i]

@@ -16,6 +16,9 @@
 -- Atomic: a payload and its place in the queue appear together; the run's total counts what was
 -- accepted, so sending the same call again after a lost reply changes nothing. Ids alone would not tell
 -- that for jobs that are over and whose results nobody keeps: the run knows its last call.
+-- Of the shared keys, which any client can make to be of another type, the queue is needed: it is an
+-- error before anything is changed. The others are passed over (pcall).
+if #ARGV > 6 then redis.call('ZCARD', KEYS[1]) end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local answer, run, order, call = {now}, ARGV[1], ARGV[4], ARGV[6]
@@ -30,9 +33,9 @@ end
 if order == 'open' or order == 'both' then
   if redis.call('HSETNX', KEYS[3], 'created_ms', now) == 0 then return {-1} end
   note('kind', ARGV[5])
-  redis.call('ZADD', KEYS[4], now, run)
+  redis.pcall('ZADD', KEYS[4], now, run)
   -- The list forgets what has expired itself.
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[2] * 1000)
+  redis.pcall('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[2] * 1000)
 end
 if call ~= '' then note('call', call) end
 local known = {}
@@ -47,7 +50,7 @@ for i = 7, #ARGV, 4 do
   local key, result = known[(i - 7) / 2 + 1], known[(i - 7) / 2 + 2]
   if seen[id] or not all_new and redis.call('EXISTS', key, result) > 0 then
     answer[#answer + 1] = id
-    if not seen[id] and not redis.call('ZSCORE', KEYS[1], id) and not redis.call('ZSCORE', KEYS[5], id)
+    if not seen[id] and not redis.call('ZSCORE', KEYS[1], id) and not redis.pcall('ZSCORE', KEYS[5], id)
       and redis.call('EXISTS', 'arq:in-progress:' .. id, result) == 0
       and redis.call('PTTL', key) == -1 then
       places[#places + 1] = now + ARGV[i + 2]
@@ -72,7 +75,7 @@ if #places > 0 then
   redis.call('PUBLISH', ARGV[3], 'work')
 end
 if accepted > 0 then
-  redis.call('HINCRBY', KEYS[2], 'enqueued', accepted)
+  redis.pcall('HINCRBY', KEYS[2], 'enqueued', accepted)
   -- The first ones need no sum.
   if order == 'both' then note('total', accepted)
   elseif run ~= '' then redis.call('HINCRBY', KEYS[3], 'total', accepted) end

@@ -10,6 +10,7 @@ redis.call('DEL', 'twolane:none')
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 return give_back('retried', function(id, delay)
-  if redis.call('ZSCORE', KEYS[3], id) then return now end
+  -- Of another type it answers with an error, a table.
+  if type(redis.pcall('ZSCORE', KEYS[3], id)) == 'string' then return now end
   return now + delay
 end)

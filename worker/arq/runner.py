@@ -42,6 +42,7 @@ from worker.arq.listener import Listener, listening
 from worker.arq.renewer import LoopRenewer
 from worker.arq.settler import FOR_GOOD, Ending, Settler
 from worker.backoff import Reconnection
+from worker.key_types import KeyTypes, is_wrong_type, of_queue
 from worker.recorder import MAX_KEEP_MS
 from worker.watch import Watch
 
@@ -95,6 +96,7 @@ class Worker(arq.worker.Worker):
         self._more = False
         self._next_due_s: float | None = None
         self._aborts_read_at = float("-inf")
+        self._key_types = KeyTypes(of_queue(self.queue_name))
         self._listener: Listener | None = None
         # Whether the listener called, and whether that may have been for what we did ourselves.
         self._was_called = self._has_written = False
@@ -179,10 +181,18 @@ class Worker(arq.worker.Worker):
                 if self.burst and await self._burst_is_over():
                     return
             except BROKER_AWAY as error:
+                if is_wrong_type(error):
+                    with contextlib.suppress(*BROKER_AWAY):
+                        await self._look_at_keys()
                 await reconnection.wait(error)
                 continue
             reconnection.succeeded()
             await self._wait_for_work()
+
+    async def _look_at_keys(self) -> None:
+        async with self.pool.pipeline(transaction=False) as pipe:
+            self._key_types.ask(pipe)
+            self._key_types.answered(await pipe.execute())
 
     def _changed(self, changed: list[bytes]) -> None:
         if keys.ABORTS.encode() in changed:
@@ -221,12 +231,15 @@ class Worker(arq.worker.Worker):
         except asyncio.CancelledError:
             self._claiming.add_done_callback(self._give_back)
             raise
-        if monotonic() > asked_at + self.lease_ms / 1000:
+        left_s = asked_at + self.lease_ms / 1000 - monotonic()
+        if left_s < 0:
             # A job held up the loop for longer than the lease: others may run these by now.
             self._release(claim.jobs)
         else:
             for one in claim.jobs:
                 self._start(one)
+            if self._watch is not None and left_s < self.lease_ms / 2000:
+                self._watch.hurry()  # the next renewal may be too late for these
         self._more = len(claim.jobs) == count
         if claim.jobs:
             self._pause_s, self._has_written = 0.0, True
@@ -301,7 +314,13 @@ class Worker(arq.worker.Worker):
             # The latest: requests that came too late for their jobs stay for a day.
             pipe.zrevrange(keys.ABORTS, 0, ABORTS_READ - 1)
             pipe.zremrangebyscore(keys.ABORTS, "-inf", arq.utils.timestamp_ms() - ABORT_KEEP_MS)
-            wanted, _ = await pipe.execute()
+            self._key_types.ask(pipe)
+            wanted, _, *types = await pipe.execute(raise_on_error=False)
+        self._key_types.answered(types)
+        if is_wrong_type(wanted):
+            return
+        if isinstance(wanted, Exception):
+            raise wanted
         for job_id in map(keys.id_of, wanted):
             task = self.job_tasks.get(job_id)
             if task is not None and job_id not in self.aborting_tasks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -212,3 +213,23 @@ async def test_clients_and_logs_keep_the_secret(
         assert_keeps_the_secret(repr(broker.parse(url)) + str(broker.parse(url)))
 
     assert_keeps_the_secret(caplog.text)
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_a_key_of_another_type_is_told_with_who_names_it(
+    server: Embedded, pipelined: bool
+) -> None:
+    client = broker.connect(server.url)
+    try:
+        await client.set("arq:abort", "a stray client's")
+        pipe = client.pipeline()
+        looks = pipe.zcard("arq:abort").execute if pipelined else partial(client.zcard, "arq:abort")
+        with pytest.raises(redis.exceptions.ResponseError) as caught:
+            await looks()
+    finally:
+        await client.delete("arq:abort")
+        await client.aclose()
+
+    told = str(broker.explain(caught.value, server.url))
+    assert "a key of ours that is of another type" in told
+    assert told.endswith("the workers' logs name it: delete it (DEL)")

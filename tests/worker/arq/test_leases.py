@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any
 
 import arq
@@ -16,6 +17,8 @@ from redis.asyncio import Redis
 from tests.conftest import wait_until
 from tests.worker.arq.conftest import POLL, Make, answer, enqueued
 from twolane import address, keys
+from twolane.store import Claim, Store
+from worker.arq import runner
 
 
 async def wait_long(ctx: dict[str, Any]) -> None:
@@ -134,4 +137,41 @@ async def test_leases_are_renewed_by_the_loop_where_no_thread_can(
     await wait_until(renewed, "renewals by the loop")
     went_on.set()
     assert await made.result(timeout=5, poll_delay=POLL) == "done"
+    running.cancel()
+
+
+@pytest.mark.parametrize("renewer", ["thread", "loop"])
+async def test_a_job_that_comes_late_in_its_lease_has_it_renewed_at_once(
+    client: Redis, pool: ArqRedis, make: Make, monkeypatch: pytest.MonkeyPatch, renewer: str
+) -> None:
+    """The next renewal was a quarter of the lease away: it had ended, and another worker ran it."""
+    began, skipped, claim = asyncio.Event(), 0.0, Store.claim
+
+    async def claim_late(*given: Any) -> Claim:
+        # What nine tenths of the lease leave behind, without waiting for them.
+        nonlocal skipped
+        answer = await claim(*given)
+        for one in answer.jobs:
+            await client.pexpire(keys.in_progress(one.id), 4_000)
+            await client.zadd(keys.IO_QUEUE, {one.id: answer.now_ms + 4_000})
+            skipped = 36.0
+        return answer
+
+    monkeypatch.setattr(Store, "claim", claim_late)
+    monkeypatch.setattr(runner, "monotonic", lambda: monotonic() + skipped)
+    if renewer == "loop":
+        monkeypatch.setattr(runner, "blocking_client", lambda *_: None)
+    worker = make(wait_long, ctx={"began": began}, lease=40)
+    made = await enqueued(pool, "wait_long")
+    running = asyncio.create_task(worker.async_run())
+    await began.wait()
+    lease = keys.in_progress(made.job_id)
+    fence = await client.get(lease)
+
+    async def is_renewed() -> bool:
+        left_ms = await client.pttl(lease)
+        assert await client.get(lease) == fence, "its lease ended"
+        return int(left_ms) > 4_000
+
+    await wait_until(is_renewed, "the renewal of the lease")
     running.cancel()
