@@ -140,23 +140,31 @@ class Compose:
         return await self._docker("compose", *self._options, "--ansi", "never", *words)
 
     async def _docker(self, *words: str) -> str:
-        try:
+        process: asyncio.subprocess.Process | None = None
+
+        async def start() -> None:
+            nonlocal process
             # In a session of its own: Ctrl-C reaches us, and through us what it runs.
             process = await asyncio.create_subprocess_exec(
                 "docker", *words, stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
+
+        try:
+            # To its end: asyncio would kill docker alone, and wait for the plugin that it started.
+            await _to_the_end(start())
+            assert process is not None
+            out, said = await process.communicate()
         except FileNotFoundError:
             raise TwolaneError(
                 "there is no docker command; scripts/compose-check says more"
             ) from None
-        try:
-            out, said = await process.communicate()
         except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # the plugin that docker started, too
-            await _to_the_end(process.communicate())
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the plugin, too
+                await _to_the_end(process.communicate())
             raise
         if process.returncode:
             raise _failure(words, process.returncode, said.decode(errors="replace"))

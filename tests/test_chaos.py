@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -519,12 +520,14 @@ def test_a_fault_that_is_left_out_is_named_and_where_all_are_needed_breaks_its_p
 
 @pytest.mark.slow
 def test_a_kept_promise_is_exit_code_0_and_its_figures_are_those_of_the_run() -> None:
+    began = time.monotonic()
     done = script("run", "sigkill-before-acknowledgement", "--seed", "3", "--json")
+    elapsed = time.monotonic() - began
 
     assert done.returncode == 0, done.stderr
     (found,) = json.loads(done.stdout)
     assert (found["jobs"], found["lost"], found["twice"], found["duplicates"]) == (10, 0, 0, 10)
-    assert 0 < found["recovery_p50"] <= found["recovery_p99"] < 2
+    assert 0 < found["recovery_p50"] <= found["recovery_p99"] < elapsed
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ log = logging.getLogger("twolane.worker")
 # 0.5 s keeps a busy machine's scheduling out of the log.
 BLOCKED_SECONDS: Final = 0.5
 TICK_SECONDS: Final = 0.25
+RENEWALS_PER_LEASE: Final = 4
 # How often it speaks for a loop that is held: as often as the loop itself would.
 SPEAK_SECONDS: Final = 1.0
 
@@ -75,7 +76,7 @@ class Watch(threading.Thread):
         self.renewed_at = monotonic()
 
     def run(self) -> None:
-        period = self._lease_ms / 4000
+        period = self._lease_ms / RENEWALS_PER_LEASE / 1000
         tick = min(TICK_SECONDS, period) if self._gauge is not None else period
         due = monotonic() + period
         reconnection = Reconnection("renewing leases", self._lease_ms / 2000)

@@ -127,7 +127,7 @@ async def test_the_jobs_of_a_killed_io_worker_run_elsewhere_and_are_recorded_onc
     doomed.send(signal.SIGKILL)
     await doomed.wait()
     (notes / "go").touch()
-    heir = start("io", "--concurrency", "8")
+    heir = start("io", "--concurrency", "8", "--lease", "60")
     ended = await outcomes(client, run)
 
     assert [one.try_ for one in ended] == [2] * 8 + [1] * 12
@@ -162,7 +162,7 @@ async def test_the_jobs_of_a_killed_cpu_worker_run_elsewhere_and_its_processes_e
     doomed.send(signal.SIGKILL)
     await doomed.wait()
     (notes / "go").touch()
-    heir = start("cpu")
+    heir = start("cpu", "--lease", "60")
     ended = await outcomes(client, run)
 
     assert [one.try_ for one in ended] == [2, 2, 1, 1, 1]
@@ -187,7 +187,7 @@ async def test_a_killed_cpu_worker_leaves_no_process_behind(
     async def gone() -> bool:
         return not any(map(alive, family))
 
-    await wait_until(gone, "the end of the jobs' processes", 5)
+    await wait_until(gone, "the end of the jobs' processes")
 
 
 # -- A worker that is paused --
@@ -201,7 +201,7 @@ async def test_a_paused_worker_cannot_overwrite_a_result_and_stops_its_attempt(
     await wait_noted(notes, f"*.{paused.pid}")
 
     paused.send(signal.SIGSTOP)
-    other = start("io")
+    other = start("io", "--lease", "60")
     (one,) = await outcomes(client, run)
     paused.send(signal.SIGCONT)
     await wait_noted(notes, f"*.{paused.pid}.cancelled")
@@ -221,7 +221,7 @@ async def test_a_paused_cpu_worker_cannot_overwrite_a_result(
     first = pid_in(notes / "held")
 
     paused.send(signal.SIGSTOP)
-    start("cpu")
+    start("cpu", "--lease", "60")
 
     async def second() -> int | None:
         pid = pid_in(notes / "held")
@@ -244,23 +244,23 @@ async def test_a_paused_cpu_worker_cannot_overwrite_a_result(
 async def test_a_job_that_blocks_the_loop_costs_no_other_job_its_lease(
     client: Redis, registry: Registry, start: Start, notes: Path
 ) -> None:
-    worker = start("io", "--lease", "0.5")
+    worker = start("io", "--lease", "2")
     beside = await enqueue(client, registry, "wait_for_go", *[{"directory": str(notes)}] * 3)
     await wait_noted(notes, "*", 3)
-    blocking = await enqueue(client, registry, "block_the_loop", {"seconds": 2.0})
+    blocking = await enqueue(client, registry, "block_the_loop", {"seconds": 3.0})
 
     async def blocked() -> bool:
         return bool(await client.exists(keys.in_progress(runs.job_id(blocking, 0))))
 
     await wait_until(blocked, "the job that blocks")
-    rival = start("io", "--lease", "0.5")
+    rival = start("io", "--lease", "2")
     await rival.heartbeat(client)
     (one,) = await outcomes(client, blocking)
     (notes / "go").touch()
     ended = await outcomes(client, beside)
 
     assert one.result == worker.pid
-    assert one.hold_seconds >= 2.0
+    assert one.hold_seconds >= 3.0
     assert one.blocked_at is not None
     assert one.blocked_at.endswith("in block_the_loop")
     assert "e2e_jobs.py:" in one.blocked_at

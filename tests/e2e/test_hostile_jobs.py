@@ -53,7 +53,7 @@ async def test_a_job_that_swallows_its_cancellation_does_not_keep_its_worker(
 
     worker.send(signal.SIGTERM)
 
-    assert await worker.wait(10) == 0
+    assert await worker.wait(30) == 0
 
 
 @pytest.mark.parametrize("name", ["stop_the_loop", "interrupt_from_a_task"])

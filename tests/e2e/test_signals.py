@@ -100,7 +100,7 @@ async def test_a_thread_that_does_not_end_does_not_keep_its_worker(
 
     worker.send(signal.SIGTERM)
 
-    assert await worker.wait(8) == 0
+    assert await worker.wait(25) == 0
     assert await held(client) == []
     assert (await runs.get(client, run)).settled == 0
 

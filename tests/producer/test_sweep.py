@@ -135,7 +135,8 @@ async def test_real_workers_are_measured_and_gone_afterwards() -> None:
 
         assert (found.workers, found.slots, found.round_, found.failed) == (2, 2, 1, 0)
         assert found.throughput > 0
-        assert found.jobs == pytest.approx(found.throughput * found.busy.seconds, rel=0.2)
+        window = found.jobs / found.throughput
+        assert 1.49 <= window <= found.busy.seconds + 0.01, "looked at from before it to after it"
         assert found.lowest_backlog > 0
         assert 0 < found.busy_slots <= 2
         assert 0 < found.run.p50 <= found.run.p99
@@ -189,7 +190,7 @@ case "$*" in
 inspect*) echo '[{"HostConfig": {"NanoCpus": 1500000000, "Memory": 268435456}, "Config":' \
     '{"Labels": {"com.docker.compose.project": "x"}}}]' ;;
 *no_such_job*) echo "Error: unknown job 'no_such_job'" >&2; exit 2 ;;
-*slow_job*) sleep 60 ;;
+*slow_job*) sleep 600 ;;
 *io-worker=9*) echo "no such service" >&2; exit 17 ;;
 *io-worker=*) echo "${*##*io-worker=}" | cut -d ' ' -f 1 >"$FAKE_LOG.count" ;;
 *status*)

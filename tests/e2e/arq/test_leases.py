@@ -68,10 +68,10 @@ async def test_a_paused_worker_cannot_overwrite_a_result(
 async def test_a_job_that_blocks_the_loop_keeps_its_lease(
     pool: ArqRedis, launch: Launch, notes: Path
 ) -> None:
-    launch("WorkerSettings", "--lease", "0.5")
-    made = await enqueued(pool, "block", 2.0)
+    launch("WorkerSettings", "--lease", "2")
+    made = await enqueued(pool, "block", 3.0)
     await wait_noted(notes, "block.1")
-    launch("WorkerSettings", "--lease", "0.5")
+    launch("WorkerSettings", "--lease", "2")
 
     assert await made.result(timeout=10, poll_delay=POLL) == 1
     assert noted(notes).count("block.2") == 0
@@ -81,14 +81,14 @@ async def test_a_job_longer_than_the_lease_runs_once(
     client: Redis, pool: ArqRedis, launch: Launch, notes: Path
 ) -> None:
     made = await enqueued(pool, "hold", "long")
-    launch("WorkerSettings", "--lease", "0.5")
-    launch("WorkerSettings", "--lease", "0.5")
+    launch("WorkerSettings", "--lease", "1")
+    launch("WorkerSettings", "--lease", "1")
     await wait_noted(notes, "long.1.*")
     first_end = await client.zscore(keys.IO_QUEUE, made.job_id)
 
     async def renewed_twice() -> bool:
         # Twice the lease later than at first: without renewal it would be another's by now.
-        return bool(await client.zscore(keys.IO_QUEUE, made.job_id) >= first_end + 1_000)
+        return bool(await client.zscore(keys.IO_QUEUE, made.job_id) >= first_end + 2_000)
 
     await wait_until(renewed_twice, "renewals")
     (notes / "go").touch()

@@ -236,7 +236,14 @@ async def test_jobs_whose_leases_ended_before_the_answer_was_read_are_not_run(
         time.sleep(0.6)  # noqa: ASYNC251  (that is what it is about)
         return claimed
 
+    release = worker._release
+
+    def release_and_take_time(jobs: Any) -> None:
+        worker.lease_ms = 60_000  # of the next claim, however busy the machine is
+        release(jobs)
+
     monkeypatch.setattr(store, "claim", held_up)
+    monkeypatch.setattr(worker, "_release", release_and_take_time)
     await worker.async_run()
 
     assert tries == [2]

@@ -33,7 +33,7 @@ async def failure(pool: Pool, name: str, *args: Any) -> wire.ErrorRecord:
     return ran.error
 
 
-async def wait_until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  (what happens, happens in other processes)
             await asyncio.sleep(0.005)

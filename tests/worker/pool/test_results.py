@@ -32,11 +32,11 @@ async def test_arguments_become_what_the_annotations_ask_for(pool: Pool) -> None
 
 @pytest.mark.parametrize("in_a_child", [False, True])
 async def test_cpu_seconds_include_child_processes(pool: Pool, in_a_child: bool) -> None:
-    await submit(pool, "burn", 0.1, True)
+    await submit(pool, "burn", 0.5, True)
 
     ran = await submit(pool, "burn", 0.2, in_a_child)
 
-    assert 0.19 < ran.cpu_seconds < 0.29
+    assert 0.19 < ran.cpu_seconds < 0.5, "those of the job before are not its own"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak be set back")

@@ -89,10 +89,14 @@ async def test_a_pool_is_started_once() -> None:
         assert await result(pool, "add", 1) == 2
 
 
-async def test_a_cancelled_start_leaves_no_process() -> None:
-    pool = Pool(2, MODULES)
+async def test_a_cancelled_start_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "endless_jobs.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = Pool(2, ["endless_jobs"])
     start = asyncio.create_task(pool.start())
-    await wait_until(lambda: pool.pids)
+    await wait_until(lambda: len(pool.pids) == 2)
     pids = list(pool.pids)
 
     start.cancel()
@@ -107,7 +111,7 @@ async def test_a_script_without_a_guard_is_told_and_does_not_hang(tmp_path: Path
     unguarded = SCRIPT.replace('if __name__ == "__main__":', "if True:")
 
     async with started(unguarded, tmp_path, stderr=PIPE) as parent:
-        _, err = await asyncio.wait_for(parent.communicate(), 10)
+        _, err = await asyncio.wait_for(parent.communicate(), 30)
 
     assert b"if __name__ == '__main__':" in err
     assert b"while it loaded the jobs" in err

@@ -10,7 +10,7 @@ import pytest
 from tests.worker.pool.running import MODULES, alive, noted, result, submit, wait_until
 from twolane import wire
 from twolane.errors import JobTimeout, ProcessDied
-from worker.pool import Pool
+from worker.pool import Pool, Run
 
 
 async def test_a_timeout_kills_that_process_and_no_other(pool: Pool, tmp_path: Path) -> None:
@@ -18,10 +18,10 @@ async def test_a_timeout_kills_that_process_and_no_other(pool: Pool, tmp_path: P
     [other_pid] = await noted(tmp_path / "other")
 
     run = submit(pool, "spin", f"{tmp_path}/spins", timeout=0.3)
+    [pid] = [one for one, has_job in pool.pids.items() if has_job and one != other_pid]
     with pytest.raises(JobTimeout, match=r"0\.3 s"):
         await run
 
-    [pid] = await noted(tmp_path / "spins")
     assert not alive(pid)
     (tmp_path / "go").touch()
     assert wire.loads((await other).result) == other_pid
@@ -31,22 +31,31 @@ async def test_a_timeout_kills_that_process_and_no_other(pool: Pool, tmp_path: P
 async def test_a_timeout_counts_from_the_start_in_a_process(tmp_path: Path) -> None:
     async with Pool(1, MODULES) as pool:
         first = submit(pool, "wait_for_file", f"{tmp_path}/first", f"{tmp_path}/go")
-        second = submit(pool, "add", 1, timeout=0.2)
-        asyncio.get_running_loop().call_later(0.4, (tmp_path / "go").touch)
+        second = submit(pool, "add", 1, timeout=60)
+        await noted(tmp_path / "first")
+
+        assert second.deadline == float("inf")
+        let_go = asyncio.get_running_loop().time()
+        (tmp_path / "go").touch()
 
         assert (await first).ok
         assert (await second).ok
+        assert second.deadline >= let_go + 60
 
 
 async def test_of_many_timeouts_each_is_kept(pool: Pool, tmp_path: Path) -> None:
+    now = asyncio.get_running_loop().time
+    ended: dict[Run, float] = {}
     late = submit(pool, "spin", f"{tmp_path}/late", timeout=0.4)
     early = submit(pool, "spin", f"{tmp_path}/early", timeout=0.1)
+    for run in (late, early):
+        run.add_done_callback(lambda run: ended.setdefault(run, now()))
 
     with pytest.raises(JobTimeout, match=r"0\.1 s"):
         await early
-    assert not late.done()
     with pytest.raises(JobTimeout, match=r"0\.4 s"):
         await late
+    assert ended[late] >= late.deadline - 0.001, "a timer may go off that early"
 
 
 async def test_children_of_a_job_die_with_it(pool: Pool, tmp_path: Path) -> None:
