@@ -10,7 +10,7 @@ from time import monotonic
 from twolane.store import Store
 from worker.acknowledger import BROKER_AWAY
 from worker.backoff import Reconnection
-from worker.watch import Held
+from worker.watch import RENEWALS_PER_LEASE, Held
 
 
 class LoopRenewer:
@@ -50,7 +50,7 @@ class LoopRenewer:
         reconnection = Reconnection("renewing leases")
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._lease_ms / 4000):
+                async with asyncio.timeout(self._lease_ms / RENEWALS_PER_LEASE / 1000):
                     await self._called.wait()
             self._called.clear()
             now = monotonic()
