@@ -115,6 +115,16 @@ def _touch_with(worker: HostedWorker, file: Path) -> None:
     worker.pulse._on_sent = health.toucher(file, worker.watch, worker.engine.exchange)
 
 
+async def _wait_two_beats(worker: HostedWorker) -> None:
+    beats = worker.beat.at_ms
+
+    async def two_more_beats() -> bool:
+        worker.pulse.hurry()
+        return worker.beat.at_ms > beats + 20
+
+    await wait_until(two_more_beats, "two heartbeats")
+
+
 async def wait_touched(file: Path) -> None:
     age(file, 1_000)
     await wait_until(lambda: check(file) is None, "a touch")
@@ -137,13 +147,7 @@ async def test_it_is_left_alone_while_leases_are_not_renewed(
         await asyncio.to_thread(worker.watch.close)  # the thread is dead, the loop lives
         worker.watch.renewed_at -= 60
         age(file, 1_000)
-        beats = worker.beat.at_ms
-
-        async def two_more_beats() -> bool:
-            worker.pulse.hurry()
-            return worker.beat.at_ms > beats + 20
-
-        await wait_until(two_more_beats, "two heartbeats")
+        await _wait_two_beats(worker)
 
     assert check(file) is not None
 
@@ -162,13 +166,7 @@ async def test_it_grows_old_while_no_job_can_be_claimed(
         told = "broker away while claiming jobs"
         await wait_until(lambda: told in caplog.text, "a claim that fails")
         age(file, 1_000)
-        beats = worker.beat.at_ms
-
-        async def two_more_beats() -> bool:
-            worker.pulse.hurry()
-            return worker.beat.at_ms > beats + 20
-
-        await wait_until(two_more_beats, "two heartbeats")
+        await _wait_two_beats(worker)
         assert check(file) is not None
 
         await client.delete(keys.IO_QUEUE)
