@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import redis.exceptions
 from hypothesis import HealthCheck, given, settings
@@ -691,3 +692,32 @@ async def test_a_row_whose_fault_did_nothing_is_broken(
     row = await chaos.lab.run(chaos.catalog.ALL[name], 1)
 
     assert told in row.broken[0], row.broken
+
+
+async def test_a_soak_that_fails_tells_what_it_had_measured(
+    chaos: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # After 38 minutes of an hour a process ended as it was looked at, and all figures were gone.
+    soak = chaos.soak.Soak
+
+    async def inject(self: Any) -> None:
+        while not self._open:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        raise psutil.ZombieProcess(1)
+
+    monkeypatch.setattr(soak, "_inject", inject)
+
+    report = await chaos.soak.run(60.0, 1, print)
+
+    assert report.jobs > 0
+    assert [one for one in report.broken if "by psutil.ZombieProcess" in one] == report.broken
+    assert "in inject" in capsys.readouterr().err
+
+
+def test_a_process_that_has_just_ended_is_of_no_pool(chaos: SimpleNamespace) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import multiprocessing"])
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # nobody has buried it yet
+        assert not chaos.fleet.is_of_pool(psutil.Process(process.pid))
+    finally:
+        process.wait()

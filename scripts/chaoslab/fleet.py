@@ -34,6 +34,14 @@ EXCERPT_LINES: Final = 40
 LINES_BEFORE: Final = 3  # what was said just before a traceback
 
 
+def is_of_pool(process: psutil.Process) -> bool:
+    """Whether it is a process of a pool; one that has just ended is not."""
+    try:
+        return "multiprocessing" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Worker:
     """A worker of a lane, ``io`` or ``cpu``, or ``arq``: the drop-in. It ends with the harness."""
 
@@ -79,6 +87,10 @@ class Worker:
             return psutil.Process(self.pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+    def of_pool(self) -> list[psutil.Process]:
+        """Of these the ones of its pool."""
+        return [one for one in self.family() if is_of_pool(one)]
 
     async def wait(self, seconds: float = 30.0) -> int:
         """Wait for its end; its exit code."""

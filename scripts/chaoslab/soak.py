@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -103,7 +104,9 @@ class Soak:
             one.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for one in done:
-            one.result()  # what went wrong in one of them
+            if error := one.exception():  # what was measured until then is told all the same
+                traceback.print_exception(error)
+                self._broken.append(f"ended after {self._elapsed:.0f} s by {error!r}")
         await self._calm.wait()
         return await self._end()
 
@@ -238,12 +241,7 @@ class Soak:
         await self._lab.client.execute_command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
 
     async def _kill_a_process(self) -> None:
-        processes = [
-            one
-            for one in self._measured[2].family()
-            if "multiprocessing" in " ".join(one.cmdline())
-        ]
-        if processes:
+        if processes := self._measured[2].of_pool():
             with contextlib.suppress(psutil.Error):
                 self._choose.choice(processes).kill()
 
