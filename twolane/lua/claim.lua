@@ -3,9 +3,9 @@
 -- KEYS  1 queue (sorted set)   2 arq's aborts (sorted set)
 -- ARGV  1 fence of this claim   2 lease, ms   3 how many at the most   4 how many workers share the queue
 --       5 how many bytes of payloads at the most; one payload may take more
--- Returns {now in ms, next due time in ms or -1 (now, where jobs were left), then for each job: id,
--- payload (nil where it expired), try (1 for the first), the time it was due in ms, '1' where its abort
--- was asked for}.
+-- Returns {now in ms, next due time in ms or -1 (now, where jobs were left or a lease ends now), then for
+-- each job: id, payload (nil where it expired), try (1 for the first), the time it was due in ms, '1'
+-- where its abort was asked for}.
 -- Atomic: no two claims take the same job; a claimed job is due again when its lease ends, unless
 -- it is renewed.
 -- A script that has begun to write may go on when maxmemory is reached: what runs must be able to end.
@@ -23,7 +23,7 @@ if workers > 1 then
     want, left = share, share < due
   end
 end
-local ids, scores, skipped = {}, {}, 0
+local ids, scores, skipped, ends_now = {}, {}, 0, false
 -- A due job that is held is one that a stock arq worker runs: arq leaves it in the due part of the
 -- set. 1,000 bounds the time of one call; a queue shared with more stock slots is not expected.
 while #ids < want and skipped < 1000 do
@@ -45,6 +45,8 @@ while #ids < want and skipped < 1000 do
       places[#places + 1] = id
     else
       skipped = skipped + 1
+      -- A lease lives to the end of its last millisecond: this one is over in the next.
+      ends_now = ends_now or tonumber(due[i + 1]) == now
     end
   end
   -- What was taken leaves the due part before it is read again.
@@ -117,7 +119,7 @@ if taken > 0 then
   end
   set_many(tries, 88400000)
 end
-if taken == want and left then
+if ends_now or taken == want and left then
   out[2] = now
 elseif taken < tonumber(ARGV[3]) then
   local later = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)

@@ -150,6 +150,28 @@ async def test_the_next_due_time_is_the_end_of_the_earliest_lease(place: Place) 
     assert second.next_due_ms == first.now_ms + LEASE_MS
 
 
+async def test_a_lease_that_ends_in_this_very_millisecond_is_asked_for_in_the_next(
+    place: Place,
+) -> None:
+    # It lives to the end of it. Nobody asked for its job again until the next poll, 0.5 s later.
+    ids = [str(number) for number in range(800)]
+    await place.client.mset({keys.in_progress(one): "another's" for one in ids})
+    began, claim = 0, None
+    while claim is None or claim.now_ms >= began + len(ids):  # it took too long
+        began = await place.now_ms()
+        await place.client.zadd(QUEUE, {one: began + ms for ms, one in enumerate(ids)})
+        claim = await place.claim()
+
+    assert (claim.jobs, claim.next_due_ms) == ([], claim.now_ms)
+
+
+async def test_a_due_job_that_a_stock_worker_holds_is_not_asked_for_at_once(place: Place) -> None:
+    await place.client.set(keys.in_progress("a"), "a stock worker's")
+    await place.client.zadd(QUEUE, {"a": await place.now_ms() - 1})
+
+    assert (await place.claim()).next_due_ms is None
+
+
 async def test_a_job_that_a_stock_arq_worker_runs_is_passed_over(place: Place) -> None:
     await place.enqueue("a", "b", "c")
     await place.client.set(keys.in_progress("b"), b"1", px=LEASE_MS)
