@@ -107,23 +107,23 @@ async def test_another_try_at_no_time_ends_its_job_all_the_same(defer: Any) -> N
     assert 0 <= ended.retry_in < 1e10
 
 
-async def test_a_result_without_a_form_on_the_wire_is_no_ones_next_try(bench: Bench) -> None:
-    ended = await bench.end_of(return_opaque)
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        (return_opaque, "Opaque"),
+        # An object as the key of a mapping is encoded, and not decoded: the outcomes of all other
+        # jobs of the run could not be collected.
+        (return_what_nobody_reads, "map keys must be hashable"),
+    ],
+)
+async def test_a_result_that_nobody_could_read_is_a_failure_for_good(
+    bench: Bench, function: Callable[..., Any], why: str
+) -> None:
+    ended = await bench.end_of(function)
 
     assert ended.error is not None
     assert ended.error.type == "ResultNotEncodable"
-    assert "Opaque" in ended.error.message
-    assert not ended.retryable
-
-
-async def test_a_result_that_nobody_could_read_is_not_recorded_as_done(bench: Bench) -> None:
-    # An object as the key of a mapping is encoded, and not decoded: the outcomes of all other jobs
-    # of the run could not be collected.
-    ended = await bench.end_of(return_what_nobody_reads)
-
-    assert ended.error is not None
-    assert ended.error.type == "ResultNotEncodable"
-    assert "map keys must be hashable" in ended.error.message
+    assert why in ended.error.message
     assert not ended.retryable
 
 
